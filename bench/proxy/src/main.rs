@@ -1,0 +1,3 @@
+//! Compares the proxy with the floor and the peers.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! `host[:port]`: splitting and comparing.

@@ -1,0 +1,56 @@
+//! Every bound of the gateway in one place. A queue, buffer, loop or retry that is not bounded here
+//! is a defect.
+
+use std::time::Duration;
+
+/// Bytes of a request or response head, first line and final empty line included (Envoy's
+/// `max_request_headers_kb`, 60 KiB).
+pub const HEAD_BYTES_MAX: usize = 60 * 1024;
+/// Bytes of a request line.
+pub const REQUEST_LINE_BYTES_MAX: usize = 16 * 1024;
+/// Header fields of one head (Envoy's `max_headers_count`).
+pub const HEADERS_MAX: usize = 100;
+/// Bytes of the extensions of one chunk.
+pub const CHUNK_EXTENSION_BYTES_MAX: usize = 256;
+/// Bytes of the extensions of all chunks of one body (CVE-2023-39326 class).
+pub const BODY_EXTENSION_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of the trailer section of one body.
+pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
+/// Interim (1xx) responses that one upstream response may have.
+pub const INTERIM_RESPONSES_MAX: u32 = 32;
+
+/// Bytes of the buffer that an idle downstream connection waits with; a head that does not fit goes
+/// on in a pooled buffer.
+pub const IDLE_BUFFER_BYTES: usize = 1024;
+/// Bytes of a pooled buffer, headroom included.
+pub const BUFFER_BYTES: usize = 16 * 1024;
+/// Bytes of the large pooled buffer that long bodies are moved with.
+pub const LARGE_BUFFER_BYTES: usize = 128 * 1024;
+/// Bytes kept free before the received bytes of a pooled buffer: a rewritten head or a chunk size
+/// is put there, so that head and first body bytes leave in one send.
+pub const BUFFER_HEADROOM_BYTES: usize = 1024;
+
+/// A request head must be complete this long after its first byte.
+pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// A body or a write must make progress within this time.
+pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
+/// An idle keep-alive connection is closed after this time (Istio: 1 h).
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// An idle upstream connection is closed after this time (Istio: `http.idleTimeout`, 1 h).
+pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Default of `connectionPool.tcp.connectTimeout` (mesh `connectTimeout`).
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Idle upstream connections kept per endpoint and worker.
+pub const IDLE_UPSTREAM_CONNECTIONS_MAX: usize = 1024;
+/// After an accept failed for want of descriptors or memory, wait this long before the next.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Backlog of a listening socket.
+pub const LISTEN_BACKLOG: i32 = 4096;
+/// Default of `--drain-timeout`.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Attempts that follow the first one when no retry policy is written (Istio's mesh default).
+pub const DEFAULT_RETRIES: u32 = 2;
+
+const _: () = assert!(BUFFER_HEADROOM_BYTES < BUFFER_BYTES);
+const _: () = assert!(REQUEST_LINE_BYTES_MAX < HEAD_BYTES_MAX);
+const _: () = assert!(IDLE_BUFFER_BYTES <= BUFFER_BYTES);

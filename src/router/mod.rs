@@ -1,0 +1,4 @@
+//! router
+/// Routes of one port.
+#[derive(Clone, Debug, Default)]
+pub struct RouteTable;

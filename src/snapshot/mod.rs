@@ -1,0 +1,169 @@
+//! The compiled configuration: immutable plain data, numbered, cheap to replicate. The control side
+//! publishes one in an `Arc`; each worker deep-copies it and holds its replica in an `Rc`, so that a
+//! request touches no memory that another core writes.
+//!
+//! Nothing here knows a manifest; nothing here does I/O.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::ids::{ClusterId, HistogramSlot, ListenerId, MetricSlot, RouteId};
+use crate::router::RouteTable;
+
+/// Everything that a worker routes by.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Grows by one with every publication.
+    pub generation: u64,
+    /// The sockets to listen on.
+    pub listeners: Vec<Listener>,
+    /// One per plain-HTTP port (Istio's `http.<port>`); index: [`Listener::route_table`].
+    pub route_tables: Vec<RouteTable>,
+    /// All routes of all tables.
+    pub routes: Vec<Route>,
+    /// All clusters that a route names.
+    pub clusters: Vec<Cluster>,
+    /// Settings of the whole process.
+    pub settings: Settings,
+}
+
+impl Snapshot {
+    /// The route with this id.
+    #[inline]
+    pub fn route(&self, id: RouteId) -> &Route {
+        &self.routes[id.index()]
+    }
+
+    /// The cluster with this id.
+    #[inline]
+    pub fn cluster(&self, id: ClusterId) -> &Cluster {
+        &self.clusters[id.index()]
+    }
+
+    /// The listener with this id.
+    #[inline]
+    pub fn listener(&self, id: ListenerId) -> &Listener {
+        &self.listeners[id.index()]
+    }
+}
+
+/// Process-wide behaviour that a request may meet.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Answer HTTP/1.0 with 426 as Istio does, instead of serving it.
+    pub reject_http10: bool,
+    /// Trusted proxies in front of us (`gatewayTopology.numTrustedProxies`).
+    pub trusted_proxies: u32,
+    /// Path normalisation (mesh `pathNormalization`).
+    pub path_normalization: crate::http::path::PathNormalization,
+    /// Idle keep-alive connections are closed after this time.
+    pub idle_timeout: Duration,
+    /// A request head must be complete this long after its first byte.
+    pub request_head_timeout: Duration,
+    /// A body or write must make progress within this time.
+    pub progress_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            reject_http10: false,
+            trusted_proxies: 0,
+            path_normalization: crate::http::path::PathNormalization::Base,
+            idle_timeout: crate::limits::IDLE_TIMEOUT,
+            request_head_timeout: crate::limits::REQUEST_HEAD_TIMEOUT,
+            progress_timeout: crate::limits::PROGRESS_TIMEOUT,
+        }
+    }
+}
+
+/// A bound address.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// `http.<port>` as Istio names it.
+    pub name: String,
+    /// The route table of its requests.
+    pub route_table: usize,
+    /// The Gateways that asked for it, `namespace/name` with their place, for error messages.
+    pub gateways: Vec<String>,
+}
+
+/// One route: a rule of a VirtualService after its matches were taken apart.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// `<http.name>` or `<http.name>.<match.name>`; empty when unnamed (`%ROUTE_NAME%` shows `-`).
+    pub name: String,
+    /// `namespace/name` of the VirtualService.
+    pub virtual_service: String,
+    /// What is done.
+    pub action: RouteAction,
+}
+
+/// What a route does with a request.
+#[derive(Clone, Debug)]
+pub enum RouteAction {
+    /// Send it to one of these destinations.
+    Forward(Forward),
+}
+
+/// Weighted destinations.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    /// At least one; weights are positive, or there is exactly one.
+    pub destinations: Vec<Destination>,
+    /// Sum of the weights.
+    pub total_weight: u64,
+}
+
+/// One destination of a route.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// None: the host, port or subset does not exist (503, flag NC).
+    pub cluster: Option<ClusterId>,
+    /// Relative weight.
+    pub weight: u32,
+    /// The latency histogram of this route and destination.
+    pub histogram_slot: HistogramSlot,
+}
+
+/// A logical upstream: service port and optional subset.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// Istio's name: `outbound|<port>|<subset>|<host>`.
+    pub name: String,
+    /// How long a connect may take.
+    pub connect_timeout: Duration,
+    /// How endpoints are picked.
+    pub load_balancer: LoadBalancerPolicy,
+    /// Its endpoints; unhealthy ones are known but never picked.
+    pub endpoints: Vec<Endpoint>,
+    /// Labels of requests that got no endpoint.
+    pub metric_slot: MetricSlot,
+}
+
+/// How an endpoint is picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LoadBalancerPolicy {
+    /// Power of two choices on active requests (Istio's default).
+    #[default]
+    LeastRequest,
+    /// Each in turn.
+    RoundRobin,
+    /// Any.
+    Random,
+}
+
+/// One address of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where to connect.
+    pub address: SocketAddr,
+    /// Relative weight, at least 1.
+    pub weight: u32,
+    /// Ready to serve.
+    pub healthy: bool,
+    /// Labels of requests that went to it.
+    pub metric_slot: MetricSlot,
+}
