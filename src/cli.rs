@@ -1,5 +1,61 @@
-//! Command line.
-/// Entry point of the binary.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+//! The command line.
+
+mod check;
+#[cfg(feature = "demo")]
+mod demo;
+mod doctor;
+pub mod options;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use options::RunOptions;
+
+/// An Istio-compatible ingress gateway in one binary.
+///
+/// Ringress reads Istio's Gateway, VirtualService, DestinationRule and ServiceEntry manifests and
+/// Kubernetes Services and endpoints from files, and serves them itself: one worker per core,
+/// io_uring, nothing shared.
+#[derive(Debug, Parser)]
+#[command(name = "ringress", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the manifests of a file or directory, and follow their changes.
+    Run(Box<RunOptions>),
+    /// Serve `hello.com` from an embedded backend on loopback, and print the command to try.
+    #[cfg(feature = "demo")]
+    Demo(demo::DemoOptions),
+    /// Read manifests, resolve their references, and print every problem with its place.
+    Check(check::CheckOptions),
+    /// Look for what on this machine would slow the gateway down or stop it, and say what mends it.
+    Doctor(doctor::DoctorOptions),
+}
+
+/// Parse the arguments, do what they say, and turn the outcome into an exit code: 0 done, 1 failed,
+/// 2 unusable arguments.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Command::Run(options) => report(crate::server::run(&options)),
+        #[cfg(feature = "demo")]
+        Command::Demo(options) => report(demo::run(&options)),
+        Command::Check(options) => check::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
+    }
+}
+
+fn report(outcome: Result<(), crate::server::ServerError>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ringress: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -41,6 +41,10 @@ id!(
     /// A latency histogram of one route and destination, stable over reloads like [`MetricSlot`].
     HistogramSlot
 );
+id!(
+    /// A worker thread, counted from 0.
+    WorkerId
+);
 
 impl MetricSlot {
     /// Requests that reached no cluster: every destination label is `unknown`.

@@ -10,6 +10,9 @@ pub const HEAD_BYTES_MAX: usize = 60 * 1024;
 pub const REQUEST_LINE_BYTES_MAX: usize = 16 * 1024;
 /// Header fields of one head (Envoy's `max_headers_count`).
 pub const HEADERS_MAX: usize = 100;
+/// Field names that the `Connection` fields of one head may name: every forwarded field is compared
+/// with them.
+pub const CONNECTION_OPTIONS_MAX: usize = 16;
 /// Bytes of the extensions of one chunk.
 pub const CHUNK_EXTENSION_BYTES_MAX: usize = 256;
 /// Bytes of the extensions of all chunks of one body (CVE-2023-39326 class).
@@ -50,6 +53,25 @@ pub const LISTEN_BACKLOG: i32 = 4096;
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Attempts that follow the first one when no retry policy is written (Istio's mesh default).
 pub const DEFAULT_RETRIES: u32 = 2;
+
+/// Different (code, flags, protocol) series that one set of metric labels may have; requests beyond
+/// are counted as dropped from the metrics.
+pub const SERIES_PER_SLOT_MAX: usize = 256;
+/// Latency histograms of the process (about 85 KiB each, twice per worker that uses one, and 170 KiB
+/// once); routes beyond share one.
+pub const HISTOGRAMS_MAX: usize = 256;
+/// How often the stats thread collects the workers' numbers when nobody asks.
+pub const STATS_INTERVAL: Duration = Duration::from_secs(1);
+/// A scrape waits this long for a worker that does not answer, then shows what is there.
+pub const SCRAPE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Bytes of access log that a worker gathers before it hands them to the writer.
+pub const ACCESS_LOG_BUFFER_BYTES: usize = 32 * 1024;
+/// Access log buffers that may wait for the writer; when all wait, lines are dropped and counted.
+pub const ACCESS_LOG_QUEUE_MAX: usize = 64;
+/// Emptied access log buffers that one worker keeps.
+pub const ACCESS_LOG_SPARE_BUFFERS_MAX: usize = 4;
+/// Admin connections still open this long after shutdown was asked for are dropped.
+pub const ADMIN_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 const _: () = assert!(BUFFER_HEADROOM_BYTES < BUFFER_BYTES);
 const _: () = assert!(REQUEST_LINE_BYTES_MAX < HEAD_BYTES_MAX);

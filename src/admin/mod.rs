@@ -1,1 +1,16 @@
-//! admin
+//! The admin server: readiness, metrics, and what configuration is live. Loopback by default.
+//!
+//! It shows what the control loop put into [`AdminState`] and what the stats thread collects; it
+//! holds nothing of its own and changes nothing. It runs on the control side's tokio runtime and
+//! knows no internals of control, workers or manifests.
+//!
+//! Reading order: `ports` (which port serves what, and binding), `state`, `report`, `server`.
+
+pub mod ports;
+pub mod report;
+pub mod server;
+pub mod state;
+
+pub use ports::{AdminConfig, AdminError, AdminListeners, AdminRole};
+pub use server::serve;
+pub use state::{AdminState, Readiness, ReadinessFlag, ServerInfo, StatusCell};

@@ -1,1 +1,82 @@
-//! compile
+//! Validated resources → [`Snapshot`]. Deterministic: the same resources give the same snapshot.
+//! What cannot be compiled is left out alone and reported; nothing here does I/O.
+//!
+//! Order of work: `registry` (services and endpoints) → `listeners` (Gateway servers → ports) →
+//! `virtual_hosts` (VirtualServices bound to servers and hosts) → `routes` → `clusters`.
+
+pub mod clusters;
+pub mod listeners;
+pub mod naming;
+pub mod registry;
+pub mod routes;
+pub mod virtual_hosts;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::config::{Diagnostic, ResourceSet};
+use crate::metrics::LabelTable;
+use crate::snapshot::{Listener, Settings, Snapshot};
+use clusters::ClusterCompiler;
+use registry::Registry;
+use routes::RouteCompiler;
+
+/// What the compiler must know besides the resources.
+#[derive(Clone, Debug)]
+pub struct CompileOptions {
+    /// Labels of this gateway.
+    pub labels: BTreeMap<String, String>,
+    /// Namespace of this gateway.
+    pub namespace: String,
+    /// Suffix of service names, `cluster.local`.
+    pub cluster_domain: String,
+    /// Port to bind for a server's number, where no Service says it.
+    pub port_map: BTreeMap<u16, u16>,
+    /// Address to bind for servers without `bind`.
+    pub bind: IpAddr,
+    /// Settings of the process.
+    pub settings: Settings,
+}
+
+/// A snapshot (its generation is 0: the publisher numbers it) and what was found on the way.
+#[derive(Debug)]
+pub struct Compiled {
+    /// What the workers route by.
+    pub snapshot: Snapshot,
+    /// Findings; errors name objects of which a part was left out.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Compile `resources`. Label sets and histogram keys are interned in `labels`, which outlives the
+/// snapshot.
+pub fn compile(
+    resources: &ResourceSet,
+    options: &CompileOptions,
+    labels: &mut LabelTable,
+) -> Compiled {
+    let mut diagnostics = Vec::new();
+    let registry = Registry::new(resources, &options.namespace, &options.cluster_domain);
+    let ports = listeners::compile(resources, options, &mut diagnostics);
+    let clusters = ClusterCompiler::new(
+        resources,
+        &registry,
+        &options.namespace,
+        &options.cluster_domain,
+        labels,
+    );
+    let mut routes = RouteCompiler::new(&options.cluster_domain, clusters);
+    let mut snapshot = Snapshot { settings: options.settings.clone(), ..Snapshot::default() };
+    for port in &ports {
+        let table =
+            virtual_hosts::compile(resources, options, port, &mut routes, &mut diagnostics);
+        snapshot.listeners.push(Listener {
+            address: port.address,
+            name: port.name.clone(),
+            route_table: snapshot.route_tables.len(),
+            gateways: port.gateways(),
+        });
+        snapshot.route_tables.push(table);
+    }
+    (snapshot.routes, snapshot.clusters) = routes.finish();
+    Compiled { snapshot, diagnostics }
+}

@@ -1,1 +1,30 @@
-//! metrics
+//! What is counted, per what, and how it is shown.
+//!
+//! Each worker counts into its own [`MetricsShard`]: plain integers under small indices, no
+//! atomics, no strings, no hashing. The control side gives the indices meaning in a [`LabelTable`].
+//! One stats thread swaps the workers' shards for empty ones, adds them up and renders the total.
+//!
+//! Reading order: `labels`, `buckets`, `series`, `counters`, `shard`, `totals`, `stats_thread`,
+//! `prometheus`. Adding a label to an Istio metric costs one series per value of it in every
+//! worker; adding a counter costs one field in `counters` and one name in `names`.
+//!
+//! No network, no files and no runtime here, and nothing reads a request but through
+//! [`crate::stream_info::StreamInfo`].
+
+pub mod buckets;
+pub mod control_stats;
+pub mod counters;
+pub mod labels;
+pub mod names;
+pub mod prometheus;
+pub mod series;
+pub mod shard;
+pub mod stats_thread;
+pub mod totals;
+
+pub use control_stats::ControlStats;
+pub use counters::{WorkerCounters, WorkerGauges};
+pub use labels::{HistogramKey, LabelTable, MetricLabels, SharedLabels, SourceLabels};
+pub use shard::{MetricsShard, WorkerMetrics};
+pub use stats_thread::{ShardSource, StatsHandle, StatsOptions, StatsThread, SwapRequest};
+pub use totals::Totals;

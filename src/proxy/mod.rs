@@ -1,1 +1,27 @@
-//! proxy
+//! The story of a connection and of a request, on one worker. Read in this order:
+//!
+//! 1. [`downstream`]: a client's connection, its deadline, and the table of all of them;
+//! 2. [`exchange`]: one request and its response, from first byte to record: read this first;
+//! 3. [`request`]: head → route → destination → the head that goes upstream;
+//! 4. [`attempt`]: pick an endpoint, get a connection, send;
+//! 5. [`response`]: the upstream's head → the client's head, and the body behind it;
+//! 6. [`request_body`], [`tunnel`]: bytes that stream beside that;
+//! 7. [`local_reply`], [`error`]: what the gateway answers itself.
+//!
+//! Nothing here may block, lock, allocate per request, or know a manifest.
+
+pub mod attempt;
+pub mod context;
+pub mod downstream;
+pub mod error;
+pub mod exchange;
+pub mod local_reply;
+pub mod request;
+pub mod record;
+pub mod request_body;
+pub mod response;
+pub mod scratch;
+pub mod tunnel;
+
+pub use context::{Replica, WorkerContext};
+pub use downstream::{DownstreamTable, ListenerSlot};

@@ -97,6 +97,8 @@ pub struct Route {
     pub name: String,
     /// `namespace/name` of the VirtualService.
     pub virtual_service: String,
+    /// `<destination host>:<port><path pattern>`: `x-envoy-decorator-operation`.
+    pub operation: String,
     /// What is done.
     pub action: RouteAction,
 }

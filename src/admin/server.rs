@@ -1,0 +1,251 @@
+//! The pages and the server.
+
+use std::future::Future;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::limits::{ADMIN_SHUTDOWN_TIMEOUT, SCRAPE_TIMEOUT};
+use crate::metrics::{HistogramKey, prometheus};
+
+use super::ports::{AdminError, AdminListeners, AdminRole};
+use super::state::{AdminState, Readiness};
+
+/// Every page of the admin port with what it shows.
+const PAGES: &[(&str, &str)] = &[
+    ("/", "this list"),
+    ("/clusters", "clusters and their endpoints (JSON)"),
+    ("/config_dump", "generation, sources, objects with their diagnostics, snapshot (JSON)"),
+    ("/healthz/ready", "200 when ready, 503 with the reason when not"),
+    ("/listeners", "bound addresses and the Gateways that asked for them (JSON)"),
+    ("/ready", "as /healthz/ready"),
+    ("/server_info", "version, state, workers, labels (JSON)"),
+    ("/stats/histograms", "latency percentiles per route and destination (JSON)"),
+    ("/stats/prometheus", "all metrics (Prometheus text format)"),
+];
+
+/// Serve until `shutdown` is done, then let open requests finish for
+/// [`ADMIN_SHUTDOWN_TIMEOUT`]. Must run within a tokio runtime with I/O and time enabled.
+pub async fn serve(
+    listeners: AdminListeners,
+    state: AdminState,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), AdminError> {
+    let (stop, stopped) = watch::channel(());
+    let mut servers = JoinSet::new();
+    for (role, listener) in listeners.listeners {
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(AdminError::Runtime)?;
+        let router = router(role).with_state(state.clone());
+        let mut stopped = stopped.clone();
+        servers.spawn(async move {
+            let stopped = async move {
+                // An error means that the sender was dropped, which is the signal.
+                let _ = stopped.changed().await;
+            };
+            axum::serve(listener, router).with_graceful_shutdown(stopped).await
+        });
+    }
+    shutdown.await;
+    drop(stop);
+    let ended = async { while servers.join_next().await.is_some() {} };
+    // Whoever is left after the timeout (a client that never sends its request) is cut off when the
+    // set is dropped.
+    let _ = tokio::time::timeout(ADMIN_SHUTDOWN_TIMEOUT, ended).await;
+    Ok(())
+}
+
+fn router(role: AdminRole) -> Router<AdminState> {
+    let router = Router::new();
+    match role {
+        AdminRole::Health => router.route("/healthz/ready", get(ready)),
+        AdminRole::Prometheus => router.route("/stats/prometheus", get(stats_prometheus)),
+        AdminRole::Stats => router
+            .route("/healthz/ready", get(ready))
+            .route("/stats/prometheus", get(stats_prometheus)),
+        AdminRole::Admin => router
+            .route("/", get(index))
+            .route("/clusters", get(clusters))
+            .route("/config_dump", get(config_dump))
+            .route("/healthz/ready", get(ready))
+            .route("/listeners", get(listeners_page))
+            .route("/ready", get(ready))
+            .route("/server_info", get(server_info))
+            .route("/stats/histograms", get(stats_histograms))
+            .route("/stats/prometheus", get(stats_prometheus))
+            .fallback(not_found),
+    }
+}
+
+fn index_text() -> String {
+    let width = PAGES.iter().map(|(path, _)| path.len()).max().unwrap_or(0);
+    PAGES.iter().map(|(path, shows)| format!("{path:width$}  {shows}\n")).collect()
+}
+
+async fn index() -> String {
+    index_text()
+}
+
+async fn not_found() -> Response {
+    let text = format!("no such page; there are:\n{}", index_text());
+    (StatusCode::NOT_FOUND, text).into_response()
+}
+
+async fn ready(State(state): State<AdminState>) -> Response {
+    match state.readiness.get() {
+        Readiness::Ready => (StatusCode::OK, "ready\n"),
+        Readiness::Starting => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not started: the workers do not serve a configuration yet\n",
+        ),
+        Readiness::Draining => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "draining: the process is shutting down and takes no new connections\n",
+        ),
+    }
+    .into_response()
+}
+
+async fn stats_prometheus(State(state): State<AdminState>) -> Response {
+    let (sender, receiver) = oneshot::channel();
+    state.stats.scrape(SCRAPE_TIMEOUT, move |text| {
+        // The client may have gone.
+        let _ = sender.send(text);
+    });
+    match receiver.await {
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], text).into_response(),
+        Err(_) => stats_stopped(),
+    }
+}
+
+async fn stats_histograms(State(state): State<AdminState>) -> Response {
+    let (sender, receiver) = oneshot::channel();
+    state.stats.merged_histograms(SCRAPE_TIMEOUT, move |histograms| {
+        let _ = sender.send(histograms);
+    });
+    match receiver.await {
+        Ok(histograms) => json(&HistogramsPage {
+            unit: "microseconds",
+            histograms: histograms.iter().map(HistogramReport::of).collect(),
+        }),
+        Err(_) => stats_stopped(),
+    }
+}
+
+fn stats_stopped() -> Response {
+    let text = "the statistics thread has stopped; the process is shutting down\n";
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
+
+#[derive(Serialize)]
+struct HistogramsPage<'a> {
+    unit: &'static str,
+    histograms: Vec<HistogramReport<'a>>,
+}
+
+/// Latency of one route and destination since the start, microseconds.
+#[derive(Serialize)]
+struct HistogramReport<'a> {
+    route: &'a str,
+    virtual_service: &'a str,
+    virtual_host: &'a str,
+    destination: &'a str,
+    count: u64,
+    min: u64,
+    mean: f64,
+    p50: u64,
+    p90: u64,
+    p99: u64,
+    #[serde(rename = "p99.9")]
+    p99_9: u64,
+    #[serde(rename = "p99.99")]
+    p99_99: u64,
+    max: u64,
+}
+
+impl HistogramReport<'_> {
+    fn of((key, histogram): &(HistogramKey, Histogram<u64>)) -> HistogramReport<'_> {
+        HistogramReport {
+            route: &key.route,
+            virtual_service: &key.virtual_service,
+            virtual_host: &key.virtual_host,
+            destination: &key.destination,
+            count: histogram.len(),
+            min: histogram.min(),
+            mean: histogram.mean(),
+            p50: histogram.value_at_quantile(0.5),
+            p90: histogram.value_at_quantile(0.9),
+            p99: histogram.value_at_quantile(0.99),
+            p99_9: histogram.value_at_quantile(0.999),
+            p99_99: histogram.value_at_quantile(0.9999),
+            max: histogram.max(),
+        }
+    }
+}
+
+async fn config_dump(State(state): State<AdminState>) -> Response {
+    json(&*state.status.load())
+}
+
+async fn clusters(State(state): State<AdminState>) -> Response {
+    json(&state.status.load().snapshot.clusters)
+}
+
+async fn listeners_page(State(state): State<AdminState>) -> Response {
+    json(&state.status.load().snapshot.listeners)
+}
+
+#[derive(Serialize)]
+struct ServerInfoPage<'a> {
+    version: &'a str,
+    /// Envoy's words.
+    state: &'static str,
+    pid: u32,
+    uptime_s: u64,
+    workers: usize,
+    io_driver: &'a str,
+    generation: u64,
+    labels: serde_json::Map<String, serde_json::Value>,
+}
+
+async fn server_info(State(state): State<AdminState>) -> Response {
+    let info = &state.info;
+    let labels = info.labels.iter().map(|(name, value)| (name.clone(), value.clone().into()));
+    json(&ServerInfoPage {
+        version: &info.version,
+        state: match state.readiness.get() {
+            Readiness::Starting => "INITIALIZING",
+            Readiness::Ready => "LIVE",
+            Readiness::Draining => "DRAINING",
+        },
+        pid: std::process::id(),
+        uptime_s: info.started.elapsed().as_secs(),
+        workers: info.workers,
+        io_driver: &info.io_driver,
+        generation: state.status.load().generation,
+        labels: labels.collect(),
+    })
+}
+
+/// Indented, because people read it.
+fn json(value: &impl Serialize) -> Response {
+    match serde_json::to_string_pretty(value) {
+        Ok(mut text) => {
+            text.push('\n');
+            ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+        }
+        Err(error) => {
+            let text = format!("cannot render the page: {error}\n");
+            (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! The options of `ringress run`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::net::runtime::DriverChoice;
+
+/// What `ringress run` is told.
+#[derive(Clone, Debug, Args)]
+pub struct RunOptions {
+    /// Manifests: a file, or a directory that is searched recursively. May be given several times.
+    #[arg(long = "config", value_name = "PATH", required = true)]
+    pub config: Vec<PathBuf>,
+
+    /// Labels of this gateway: a Gateway whose selector they satisfy is served here.
+    #[arg(long, value_name = "K=V,…", default_value = "istio=ingressgateway", value_parser = parse_labels)]
+    pub labels: Labels,
+
+    /// Namespace of this gateway: what `exportTo` and private Gateways are seen from.
+    #[arg(long, value_name = "NAME", default_value = "istio-system")]
+    pub namespace: String,
+
+    /// Suffix of the cluster's service names.
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    pub cluster_domain: String,
+
+    /// Listen on PORT for a Gateway server with this number, when no Service of the gateway maps
+    /// it. May be given several times or as a comma list.
+    #[arg(long, value_name = "NUMBER=PORT", value_delimiter = ',', value_parser = parse_port_map)]
+    pub port_map: Vec<(u16, u16)>,
+
+    /// Address to listen on for servers without `bind`. Default: all, IPv4 and IPv6.
+    #[arg(long, value_name = "IP")]
+    pub bind: Option<IpAddr>,
+
+    /// Worker threads. Default: one per core that this process may use.
+    #[arg(long, value_name = "N")]
+    pub workers: Option<usize>,
+
+    /// Cores to pin the workers to, one each. Default: the first ones that this process may use.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub cores: Vec<usize>,
+
+    /// What the workers' I/O runs on.
+    #[arg(long, value_enum, default_value_t = DriverOption::Auto)]
+    pub driver: DriverOption,
+
+    /// Start with the objects that are good when others are not.
+    #[arg(long)]
+    pub skip_invalid: bool,
+
+    /// Do not follow changes of the files.
+    #[arg(long)]
+    pub no_watch: bool,
+
+    /// What to do with HTTP/1.0 requests.
+    #[arg(long, value_enum, default_value_t = Http10::Serve)]
+    pub http10: Http10,
+
+    /// Proxies in front of this gateway whose `x-forwarded-for` is believed
+    /// (`gatewayTopology.numTrustedProxies`).
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub trusted_proxies: u32,
+
+    /// Close an idle keep-alive connection after this time.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
+    pub idle_timeout: Duration,
+
+    /// A request head must be complete this long after its first byte.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    pub request_head_timeout: Duration,
+
+    /// Close a connection whose body or response makes no progress for this time.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    pub progress_timeout: Duration,
+
+    /// After SIGTERM, let requests in flight finish for this time.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    pub drain_timeout: Duration,
+
+    /// Where access log lines go: a file, or `-` for standard output. Default: no access log.
+    #[arg(long, value_name = "FILE")]
+    pub access_log: Option<PathBuf>,
+
+    /// Form of access log lines.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub access_log_format: LogFormat,
+
+    /// Address of the admin ports.
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub admin_bind: IpAddr,
+
+    /// Port of the admin pages; 0: any free one (its number is printed); `off`: none.
+    #[arg(long, value_name = "PORT|off", default_value = "15000", value_parser = parse_port_or_off)]
+    pub admin_port: PortOrOff,
+
+    /// Port of metrics and readiness, Istio's 15020.
+    #[arg(long, value_name = "PORT|off", default_value = "15020", value_parser = parse_port_or_off)]
+    pub stats_port: PortOrOff,
+
+    /// Port of metrics, Istio's 15090.
+    #[arg(long, value_name = "PORT|off", default_value = "15090", value_parser = parse_port_or_off)]
+    pub prometheus_port: PortOrOff,
+
+    /// Port of readiness, Istio's 15021.
+    #[arg(long, value_name = "PORT|off", default_value = "15021", value_parser = parse_port_or_off)]
+    pub health_port: PortOrOff,
+
+    /// Open only the admin port of these.
+    #[arg(long)]
+    pub admin_only: bool,
+
+    /// Open none of these ports.
+    #[arg(long, conflicts_with = "admin_only")]
+    pub no_admin: bool,
+}
+
+/// A port, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortOrOff(pub Option<u16>);
+
+/// Labels of the gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels(pub BTreeMap<String, String>);
+
+/// `--driver`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DriverOption {
+    /// The cheapest that this machine allows.
+    Auto,
+    /// io_uring, or an error that says why not.
+    #[value(name = "io_uring")]
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+impl From<DriverOption> for DriverChoice {
+    fn from(option: DriverOption) -> DriverChoice {
+        match option {
+            DriverOption::Auto => DriverChoice::Auto,
+            DriverOption::IoUring => DriverChoice::IoUring,
+            DriverOption::Epoll => DriverChoice::Epoll,
+        }
+    }
+}
+
+/// `--http10`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Http10 {
+    /// Serve them.
+    Serve,
+    /// Answer 426 as Istio does.
+    Reject,
+}
+
+/// `--access-log-format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Istio's default text line.
+    Text,
+    /// Istio's JSON object.
+    Json,
+}
+
+pub(super) fn parse_labels(text: &str) -> Result<Labels, String> {
+    let mut labels = BTreeMap::new();
+    for pair in text.split(',').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair
+            .split_once('=')
+            .ok_or_else(|| format!("`{pair}` is not of the form key=value"))?;
+        labels.insert(key.trim().to_owned(), value.trim().to_owned());
+    }
+    Ok(Labels(labels))
+}
+
+fn parse_port_or_off(text: &str) -> Result<PortOrOff, String> {
+    if text == "off" {
+        return Ok(PortOrOff(None));
+    }
+    match text.parse() {
+        Ok(port) => Ok(PortOrOff(Some(port))),
+        Err(_) => Err(format!("`{text}` is neither a port (0 to 65535) nor `off`")),
+    }
+}
+
+fn parse_port_map(text: &str) -> Result<(u16, u16), String> {
+    let port = |text: &str| match text.trim().parse::<u16>() {
+        Ok(0) | Err(_) => Err(format!("`{text}` is not a port number (1 to 65535)")),
+        Ok(port) => Ok(port),
+    };
+    let (number, target) = text
+        .split_once('=')
+        .ok_or_else(|| format!("`{text}` is not of the form NUMBER=PORT, such as 80=8080"))?;
+    Ok((port(number)?, port(target)?))
+}
+
+/// `500ms`, `30s`, `5m`, `1h`; a bare number counts seconds.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("`{text}` is not a time such as 500ms, 30s, 5m or 1h"))?;
+    let milliseconds = match unit {
+        "ms" => Some(number),
+        "" | "s" => number.checked_mul(1000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        _ => None,
+    };
+    milliseconds
+        .filter(|milliseconds| *milliseconds > 0)
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("`{text}` is not a time such as 500ms, 30s, 5m or 1h"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_with_their_units() {
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("30"), Ok(Duration::from_secs(30)));
+        assert_eq!(parse_duration("5m"), Ok(Duration::from_secs(300)));
+        for bad in ["", "s", "0s", "1d", "-1s", "1.5s"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn port_maps_and_labels_are_pairs() {
+        assert_eq!(parse_port_map("80=8080"), Ok((80, 8080)));
+        for bad in ["80", "80=", "0=80", "80=70000"] {
+            assert!(parse_port_map(bad).is_err(), "{bad}");
+        }
+        let labels = parse_labels("istio=ingressgateway,app=edge").expect("two pairs");
+        assert_eq!(labels.0.len(), 2);
+        assert!(parse_labels("istio").is_err());
+    }
+}

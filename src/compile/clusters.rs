@@ -1,0 +1,256 @@
+//! Destinations → clusters: service port and subset, with the policy of the DestinationRule that
+//! applies (behaviour 4.1, 4.2).
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use super::naming::{self, covers, is_exported, resolve_short_name};
+use super::registry::{EndpointRecord, Registry, ServiceRecord};
+use crate::config::destination_rule::{
+    ConnectionPoolSettings, DestinationRule, LoadBalancerSettings, SimpleLb, TrafficPolicy,
+};
+use crate::config::{Object, ResourceSet};
+use crate::ids::ClusterId;
+use crate::limits::CONNECT_TIMEOUT;
+use crate::metrics::{LabelTable, MetricLabels};
+use crate::snapshot::{Cluster, Endpoint, LoadBalancerPolicy};
+
+/// Root namespace of the mesh.
+const ROOT_NAMESPACE: &str = "istio-system";
+
+/// Makes clusters as destinations name them.
+pub struct ClusterCompiler<'r> {
+    resources: &'r ResourceSet,
+    registry: &'r Registry,
+    viewer: &'r str,
+    cluster_domain: &'r str,
+    labels: &'r mut LabelTable,
+    known: HashMap<String, ClusterId>,
+    clusters: Vec<Cluster>,
+}
+
+impl<'r> ClusterCompiler<'r> {
+    /// No cluster yet.
+    pub fn new(
+        resources: &'r ResourceSet,
+        registry: &'r Registry,
+        viewer: &'r str,
+        cluster_domain: &'r str,
+        labels: &'r mut LabelTable,
+    ) -> ClusterCompiler<'r> {
+        ClusterCompiler {
+            resources,
+            registry,
+            viewer,
+            cluster_domain,
+            labels,
+            known: HashMap::new(),
+            clusters: Vec::new(),
+        }
+    }
+
+    /// The label table, for histogram slots.
+    pub fn labels(&mut self) -> &mut LabelTable {
+        self.labels
+    }
+
+    /// All clusters made.
+    pub fn finish(self) -> Vec<Cluster> {
+        self.clusters
+    }
+
+    /// The cluster of `host` (fully qualified), `port` and `subset`, and the port that it came to.
+    /// `None` when the service, the port or the subset does not exist: requests get 503, flag NC.
+    /// Without a port: the service's only one, else `server_port` (behaviour 3.6.2).
+    pub fn cluster(
+        &mut self,
+        host: &str,
+        port: Option<u32>,
+        subset: &str,
+        server_port: u32,
+    ) -> (u32, Option<ClusterId>) {
+        let Some(service) = self.registry.find(host) else {
+            return (port.unwrap_or(server_port), None);
+        };
+        let number = match (port, service.ports.as_slice()) {
+            (Some(number), _) => number,
+            (None, [only]) => only.number,
+            (None, _) => server_port,
+        };
+        let name = naming::cluster(host, number, subset);
+        if let Some(id) = self.known.get(&name) {
+            return (number, Some(*id));
+        }
+        let Some(cluster) = self.compile(service, name.clone(), number, subset) else {
+            return (number, None);
+        };
+        let id = ClusterId(self.clusters.len() as u32);
+        self.clusters.push(cluster);
+        self.known.insert(name, id);
+        (number, Some(id))
+    }
+
+    fn compile(
+        &mut self,
+        service: &ServiceRecord,
+        name: String,
+        number: u32,
+        subset: &str,
+    ) -> Option<Cluster> {
+        let port = service.ports.iter().find(|port| port.number == number)?;
+        let rules = self.rules_for(&service.host, &service.namespace);
+        let mut selector = BTreeMap::new();
+        let mut subset_policy = None;
+        if !subset.is_empty() {
+            // Several rules of one host: their subsets are put together, the first of a name stays.
+            let found = rules
+                .iter()
+                .flat_map(|rule| &rule.spec.subsets)
+                .find(|candidate| candidate.name == subset)?;
+            selector = found.labels.clone();
+            subset_policy = found.traffic_policy.as_ref();
+        }
+        let policy = rules.iter().find_map(|rule| rule.spec.traffic_policy.as_ref());
+        let load_balancer = effective(policy, subset_policy, number, |blocks| blocks.0);
+        let connection_pool = effective(policy, subset_policy, number, |blocks| blocks.1);
+        let connect_timeout = connection_pool
+            .and_then(|pool| pool.tcp.as_ref())
+            .and_then(|tcp| tcp.connect_timeout)
+            .map_or(CONNECT_TIMEOUT, Duration::from);
+        let endpoints = port
+            .endpoints
+            .iter()
+            .filter(|endpoint| {
+                selector.iter().all(|(label, value)| endpoint.labels.get(label) == Some(value))
+            })
+            .map(|endpoint| Endpoint {
+                address: endpoint.address,
+                weight: endpoint.weight,
+                healthy: endpoint.ready,
+                metric_slot: self.labels.metric_slot(&endpoint_labels(service, endpoint)),
+            })
+            .collect();
+        let metric_slot = self.labels.metric_slot(&service_labels(service));
+        Some(Cluster {
+            name,
+            connect_timeout,
+            load_balancer: load_balancer.map_or(LoadBalancerPolicy::LeastRequest, algorithm),
+            endpoints,
+            metric_slot,
+        })
+    }
+
+    /// The rules of a host: of the first level that has any (the gateway's namespace, the service's,
+    /// the root's), those of the longest matching host, in Istio's order.
+    fn rules_for(&self, host: &str, service_namespace: &str) -> Vec<&'r Object<DestinationRule>> {
+        let levels = [self.viewer, service_namespace, ROOT_NAMESPACE];
+        for (index, level) in levels.iter().enumerate() {
+            let mut best: Option<(usize, String)> = None;
+            let mut rules: Vec<(String, &'r Object<DestinationRule>)> = Vec::new();
+            for rule in self.resources.destination_rules() {
+                let namespace = &rule.meta.namespace;
+                let private = naming::is_private(&rule.spec.export_to, namespace);
+                // The root namespace's public rules are the last level, also for a gateway in it.
+                if index == 0 && self.viewer == ROOT_NAMESPACE && !private {
+                    continue;
+                }
+                if namespace != level || !is_exported(&rule.spec.export_to, namespace, self.viewer)
+                {
+                    continue;
+                }
+                let pattern = resolve_short_name(&rule.spec.host, namespace, self.cluster_domain);
+                if !covers(&pattern, host) {
+                    continue;
+                }
+                // An exact name is more specific than any wildcard.
+                let rank = if pattern == host { usize::MAX } else { pattern.len() };
+                if best.as_ref().is_none_or(|(length, _)| rank > *length) {
+                    best = Some((rank, pattern.clone()));
+                }
+                rules.push((pattern, rule));
+            }
+            if let Some((_, pattern)) = best {
+                return rules
+                    .into_iter()
+                    .filter(|(of, _)| *of == pattern)
+                    .map(|(_, rule)| rule)
+                    .collect();
+            }
+        }
+        Vec::new()
+    }
+}
+
+/// The blocks that policies and their port entries share.
+type Blocks<'p> = (Option<&'p LoadBalancerSettings>, Option<&'p ConnectionPoolSettings>);
+
+/// A block of the policy for a port: a port-level entry replaces all four blocks at once (a block
+/// that it does not set is the default, not the top level's); the subset's policy comes first where
+/// it sets the block (behaviour 4.2.1, 4.2.2).
+fn effective<'p, T>(
+    rule: Option<&'p TrafficPolicy>,
+    subset: Option<&'p TrafficPolicy>,
+    port: u32,
+    block: impl Fn(Blocks<'p>) -> Option<&'p T>,
+) -> Option<&'p T> {
+    let at_port = |policy: &'p TrafficPolicy| {
+        policy
+            .port_level_settings
+            .iter()
+            .find(|settings| settings.port.as_ref().is_some_and(|of| of.number == port))
+            
+    };
+    for policy in [subset, rule].into_iter().flatten() {
+        if let Some(settings) = at_port(policy) {
+            let own = (settings.load_balancer.as_ref(), settings.connection_pool.as_ref());
+            return block(own);
+        }
+        let own = (policy.load_balancer.as_ref(), policy.connection_pool.as_ref());
+        if let Some(found) = block(own) {
+            return Some(found);
+        }
+    }
+    None
+}
+
+fn algorithm(settings: &LoadBalancerSettings) -> LoadBalancerPolicy {
+    match settings.simple {
+        Some(SimpleLb::RoundRobin) => LoadBalancerPolicy::RoundRobin,
+        Some(SimpleLb::Random) => LoadBalancerPolicy::Random,
+        _ => LoadBalancerPolicy::LeastRequest,
+    }
+}
+
+fn service_labels(service: &ServiceRecord) -> MetricLabels {
+    MetricLabels {
+        destination_service_namespace: service.namespace.clone(),
+        ..MetricLabels::of_service(&service.host, &service.name)
+    }
+}
+
+fn endpoint_labels(service: &ServiceRecord, endpoint: &EndpointRecord) -> MetricLabels {
+    let label = |names: &[&str]| names.iter().find_map(|name| endpoint.labels.get(*name)).cloned();
+    let mut labels = service_labels(service);
+    let app = label(&["app"]);
+    let canonical =
+        label(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
+    let workload = endpoint.workload.clone().or_else(|| canonical.clone());
+    if workload.is_some() {
+        labels.destination_workload_namespace = endpoint.namespace.clone();
+        labels.destination_cluster = "Kubernetes".to_owned();
+    }
+    let set = |field: &mut String, value: Option<String>| {
+        if let Some(value) = value {
+            *field = value;
+        }
+    };
+    set(&mut labels.destination_canonical_service, canonical.or_else(|| workload.clone()));
+    set(&mut labels.destination_workload, workload);
+    set(&mut labels.destination_app, app);
+    set(&mut labels.destination_version, label(&["version"]));
+    set(
+        &mut labels.destination_canonical_revision,
+        label(&["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"]),
+    );
+    labels
+}

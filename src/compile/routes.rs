@@ -1,0 +1,232 @@
+//! HTTP routes of a VirtualService → routes and matchers (behaviour 3.4 to 3.6).
+
+use std::collections::BTreeMap;
+
+use super::clusters::ClusterCompiler;
+use super::naming::{self, resolve_gateway, resolve_short_name};
+use crate::config::virtual_service::{HttpMatchRequest, HttpRoute, StringMatch as Condition, VirtualService};
+use crate::config::{Diagnostic, Object, Severity};
+use crate::ids::RouteId;
+use crate::metrics::HistogramKey;
+use crate::router::{HeaderMatch, Matcher, PatternError, QueryMatch, StringMatch};
+use crate::snapshot::{Cluster, Destination, Forward, Route, RouteAction};
+
+/// The server that routes are made for.
+pub struct ServerContext<'c> {
+    /// `namespace/name` of its Gateway.
+    pub gateway: &'c str,
+    /// Its port number as written.
+    pub number: u16,
+    /// Labels of this gateway.
+    pub labels: &'c BTreeMap<String, String>,
+    /// Namespace of this gateway.
+    pub namespace: &'c str,
+}
+
+/// Makes the routes of a snapshot.
+pub struct RouteCompiler<'r> {
+    cluster_domain: &'r str,
+    clusters: ClusterCompiler<'r>,
+    routes: Vec<Route>,
+}
+
+impl<'r> RouteCompiler<'r> {
+    /// No route yet.
+    pub fn new(cluster_domain: &'r str, clusters: ClusterCompiler<'r>) -> RouteCompiler<'r> {
+        RouteCompiler { cluster_domain, clusters, routes: Vec::new() }
+    }
+
+    /// All routes and clusters made.
+    pub fn finish(self) -> (Vec<Route>, Vec<Cluster>) {
+        (self.routes, self.clusters.finish())
+    }
+
+    /// The routes of a VirtualService for a server, in order: each match of a rule becomes one. A
+    /// rule or match that applies to everything ends the VirtualService.
+    pub fn virtual_service(
+        &mut self,
+        object: &Object<VirtualService>,
+        context: &ServerContext<'_>,
+        virtual_host: &str,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Vec<(Matcher, RouteId)> {
+        let mut made = Vec::new();
+        for (index, rule) in object.spec.http.iter().enumerate() {
+            if rule.route.is_empty() {
+                // Redirects, direct responses and delegates are reported by validation.
+                continue;
+            }
+            let everything = [HttpMatchRequest::default()];
+            let matches = if rule.match_.is_empty() { &everything[..] } else { &rule.match_ };
+            for (position, condition) in matches.iter().enumerate() {
+                if !self.is_for(condition, &object.meta.namespace, context) {
+                    continue;
+                }
+                let matcher = match matcher(condition) {
+                    Ok(matcher) => matcher,
+                    Err((field, error)) => {
+                        diagnostics.push(object.diagnostic(
+                            Severity::Error,
+                            "RNG0203",
+                            &format!("spec.http[{index}].match[{position}].{field}"),
+                            &error.to_string(),
+                            Some("the match is left out; use RE2 syntax"),
+                        ));
+                        continue;
+                    }
+                };
+                let ends = matcher.is_catch_all();
+                let route = self.route(object, rule, condition, context, virtual_host);
+                let id = RouteId(self.routes.len() as u32);
+                self.routes.push(route);
+                made.push((matcher, id));
+                if ends {
+                    return made;
+                }
+            }
+        }
+        made
+    }
+
+    /// Does the match concern this server at all? Port, gateways and source are decided here, once.
+    fn is_for(
+        &self,
+        condition: &HttpMatchRequest,
+        namespace: &str,
+        context: &ServerContext<'_>,
+    ) -> bool {
+        if condition.port.is_some_and(|port| port != u32::from(context.number)) {
+            return false;
+        }
+        if !condition.gateways.is_empty() {
+            // Then the source is not looked at (behaviour 3.4).
+            return condition.gateways.iter().any(|name| {
+                resolve_gateway(name, namespace, self.cluster_domain)
+                    .is_some_and(|(of, name)| format!("{of}/{name}") == context.gateway)
+            });
+        }
+        let labels_fit = condition
+            .source_labels
+            .iter()
+            .all(|(label, value)| context.labels.get(label) == Some(value));
+        let namespace_fits = match condition.source_namespace.as_deref() {
+            None | Some("") => true,
+            Some(source) => source == context.namespace,
+        };
+        labels_fit && namespace_fits
+    }
+
+    fn route(
+        &mut self,
+        object: &Object<VirtualService>,
+        rule: &HttpRoute,
+        condition: &HttpMatchRequest,
+        context: &ServerContext<'_>,
+        virtual_host: &str,
+    ) -> Route {
+        let rule_name = rule.name.as_deref().unwrap_or_default();
+        let name = match condition.name.as_deref() {
+            None | Some("") => rule_name.to_owned(),
+            Some(name) => format!("{rule_name}.{name}"),
+        };
+        let virtual_service = naming::qualified(&object.key());
+        let several = rule.route.len() > 1;
+        let mut destinations = Vec::new();
+        let mut total_weight = 0u64;
+        let mut operation = String::new();
+        for weighted in &rule.route {
+            let weight = weighted.weight.unwrap_or(0);
+            if several && weight == 0 {
+                continue;
+            }
+            let Some(destination) = &weighted.destination else { continue };
+            let host = resolve_short_name(
+                &destination.host,
+                &object.meta.namespace,
+                self.cluster_domain,
+            );
+            let port = destination.port.as_ref().map(|port| port.number);
+            let subset = destination.subset.as_deref().unwrap_or_default();
+            let (number, cluster) =
+                self.clusters.cluster(&host, port, subset, u32::from(context.number));
+            if operation.is_empty() {
+                operation = format!("{host}:{number}{}", path_pattern(condition.uri.as_ref()));
+            }
+            let key = HistogramKey {
+                route: name.clone(),
+                virtual_service: virtual_service.clone(),
+                virtual_host: virtual_host.to_owned(),
+                destination: naming::cluster(&host, number, subset),
+            };
+            let histogram_slot = self.clusters.labels().histogram_slot(&key);
+            let weight = if several { weight } else { 1 };
+            total_weight += u64::from(weight);
+            destinations.push(Destination { cluster, weight, histogram_slot });
+        }
+        let action = RouteAction::Forward(Forward { destinations, total_weight });
+        Route { name, virtual_service, operation, action }
+    }
+}
+
+/// The path as Istio shows it in the name of an operation.
+fn path_pattern(uri: Option<&Condition>) -> String {
+    match uri {
+        Some(Condition::Exact(path) | Condition::Regex(path)) => path.clone(),
+        Some(Condition::Prefix(prefix)) => format!("{prefix}*"),
+        _ => "/*".to_owned(),
+    }
+}
+
+/// Compile the conditions of a match; the error names the field.
+fn matcher(request: &HttpMatchRequest) -> Result<Matcher, (String, PatternError)> {
+    let field = |name: &str, condition: Option<&Condition>| match condition {
+        None => Ok(None),
+        Some(condition) => string_match(condition).map_err(|error| (name.to_owned(), error)),
+    };
+    let headers = |field: &str, conditions: &BTreeMap<String, Option<Condition>>| {
+        conditions
+            .iter()
+            .map(|(name, condition)| match value_match(condition.as_ref()) {
+                Ok(value) => Ok(HeaderMatch::new(name, value)),
+                Err(error) => Err((format!("{field}[{name}]"), error)),
+            })
+            .collect::<Result<Vec<_>, _>>()
+    };
+    let query = request
+        .query_params
+        .iter()
+        .map(|(name, condition)| match value_match(condition.as_ref()) {
+            Ok(value) => Ok(QueryMatch::new(name, value)),
+            Err(error) => Err((format!("queryParams[{name}]"), error)),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Matcher {
+        uri: field("uri", request.uri.as_ref())?,
+        ignore_uri_case: request.ignore_uri_case.unwrap_or(false),
+        scheme: field("scheme", request.scheme.as_ref())?,
+        method: field("method", request.method.as_ref())?,
+        authority: field("authority", request.authority.as_ref())?,
+        headers: headers("headers", &request.headers)?,
+        without_headers: headers("withoutHeaders", &request.without_headers)?,
+        query,
+    })
+}
+
+/// `{}` and no value at all hold for everything.
+fn string_match(condition: &Condition) -> Result<Option<StringMatch>, PatternError> {
+    match condition {
+        Condition::Exact(text) => Ok(Some(StringMatch::exact(text))),
+        Condition::Prefix(text) => Ok(Some(StringMatch::prefix(text))),
+        Condition::Regex(pattern) => StringMatch::regex(pattern).map(Some),
+        Condition::Empty => Ok(None),
+    }
+}
+
+/// For fields and parameters `{}` and the regex `*` ask only whether they are there.
+fn value_match(condition: Option<&Condition>) -> Result<Option<StringMatch>, PatternError> {
+    match condition {
+        None => Ok(None),
+        Some(Condition::Regex(pattern)) if pattern == "*" => Ok(None),
+        Some(condition) => string_match(condition),
+    }
+}

@@ -1,0 +1,155 @@
+//! VirtualServices bound to the servers of one port → virtual hosts (behaviour 2.4, 3.2).
+
+use std::collections::HashMap;
+
+use super::CompileOptions;
+use super::listeners::{BoundServer, ListenerPort};
+use super::naming::{self, intersect, is_exported, is_private, resolve_gateway, resolve_short_name};
+use super::routes::{RouteCompiler, ServerContext};
+use crate::config::virtual_service::VirtualService;
+use crate::config::{Diagnostic, Object, ResourceSet, Severity};
+use crate::ids::RouteId;
+use crate::router::{Matcher, RouteTable};
+
+type Routes = Vec<(Matcher, RouteId)>;
+
+/// A domain on its way to a virtual host.
+#[derive(Default)]
+struct Domain {
+    name: String,
+    routes: Routes,
+}
+
+/// The route table of one port.
+pub fn compile(
+    resources: &ResourceSet,
+    options: &CompileOptions,
+    port: &ListenerPort<'_>,
+    routes: &mut RouteCompiler<'_>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> RouteTable {
+    let candidates = candidates(resources, &options.namespace);
+    let mut domains: Vec<Domain> = Vec::new();
+    let mut by_name: HashMap<String, usize> = HashMap::new();
+    // The routes of a VirtualService are made once per Gateway, with the number of the first server
+    // of it that matches (behaviour 3.2.7).
+    let mut made: HashMap<(usize, String), Routes> = HashMap::new();
+    for server in &port.servers {
+        for (index, candidate) in candidates.iter().enumerate() {
+            let hosts = bound_hosts(candidate, server, options);
+            if hosts.is_empty() {
+                continue;
+            }
+            let gateway = naming::qualified(&server.gateway.key());
+            let key = (index, gateway.clone());
+            if !made.contains_key(&key) {
+                let context = ServerContext {
+                    gateway: &gateway,
+                    number: server.number,
+                    labels: &options.labels,
+                    namespace: &options.namespace,
+                };
+                let first_host = hosts.first().map_or("*", String::as_str);
+                let made_routes =
+                    routes.virtual_service(candidate, &context, first_host, diagnostics);
+                made.insert(key.clone(), made_routes);
+            }
+            let own = made.get(&key).cloned().unwrap_or_default();
+            for host in hosts {
+                let at = *by_name.entry(host.clone()).or_insert_with(|| {
+                    domains.push(Domain { name: host, routes: Vec::new() });
+                    domains.len() - 1
+                });
+                // A VirtualService bound by two servers of one Gateway contributes once.
+                let has = |route: &(Matcher, RouteId)| {
+                    domains[at].routes.iter().any(|(_, id)| *id == route.1)
+                };
+                if !own.iter().any(has) {
+                    domains[at].routes.extend(own.iter().cloned());
+                }
+            }
+        }
+    }
+    let mut table = RouteTable::default();
+    for mut domain in domains {
+        // Only catch-alls move, to the end; the others keep their order (behaviour 3.2.3).
+        domain.routes.sort_by_key(|(matcher, _)| matcher.is_catch_all());
+        let name = format!("{}:{}", domain.name, port.address.port());
+        if let Err(error) = table.add_virtual_host(name, vec![domain.name], domain.routes) {
+            diagnostics.push(Diagnostic::without_place(
+                Severity::Error,
+                "RNG0202",
+                format!("port {}: {error}", port.address.port()),
+            ));
+        }
+    }
+    table
+}
+
+/// The VirtualServices that `viewer` sees, in Istio's order: private ones of its own namespace,
+/// those exported to it by name, public ones (behaviour 3.2.1).
+fn candidates<'r>(resources: &'r ResourceSet, viewer: &str) -> Vec<&'r Object<VirtualService>> {
+    let group = |object: &Object<VirtualService>| {
+        let (export_to, owner) = (&object.spec.export_to, &object.meta.namespace);
+        if is_private(export_to, owner) {
+            0
+        } else if !export_to.is_empty() && !export_to.iter().any(|scope| scope == "*") {
+            1
+        } else {
+            2
+        }
+    };
+    let mut candidates: Vec<_> = resources
+        .virtual_services()
+        .filter(|object| is_exported(&object.spec.export_to, &object.meta.namespace, viewer))
+        .collect();
+    // Stable: within a group the order of creation time, name, namespace stays.
+    candidates.sort_by_key(|object| group(object));
+    candidates
+}
+
+/// The names under which `candidate` is served on `server`: of each intersecting pair the more
+/// specific one.
+fn bound_hosts(
+    candidate: &Object<VirtualService>,
+    server: &BoundServer<'_>,
+    options: &CompileOptions,
+) -> Vec<String> {
+    let namespace = &candidate.meta.namespace;
+    let gateway = &server.gateway.meta;
+    let bound = candidate.spec.gateways.iter().any(|name| {
+        resolve_gateway(name, namespace, &options.cluster_domain)
+            == Some((gateway.namespace.as_str(), gateway.name.as_str()))
+    });
+    if !bound {
+        return Vec::new();
+    }
+    let any = ["*".to_owned()];
+    let everything = server.server.hosts.iter().any(|host| host == "*/*");
+    let server_hosts = if everything { &any[..] } else { &server.server.hosts };
+    let mut hosts: Vec<String> = Vec::new();
+    for server_host in server_hosts {
+        let (scope, server_host) = match server_host.split_once('/') {
+            Some((scope, host)) => (scope, host),
+            None => ("*", server_host.as_str()),
+        };
+        let visible = match scope {
+            "*" => true,
+            "." => *namespace == gateway.namespace,
+            other => namespace == other,
+        };
+        if !visible {
+            continue;
+        }
+        for host in &candidate.spec.hosts {
+            let host = resolve_short_name(host, namespace, &options.cluster_domain);
+            if let Some(name) = intersect(server_host, &host) {
+                let name = name.to_ascii_lowercase();
+                if !hosts.contains(&name) {
+                    hosts.push(name);
+                }
+            }
+        }
+    }
+    hosts
+}

@@ -1,0 +1,167 @@
+//! A finding about what the user wrote: what, where, and what to do.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use serde::Serialize;
+
+use super::{Position, ResourceKey};
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The object, or a part of it, is not served.
+    Error,
+    /// Served, but perhaps not as meant.
+    Warning,
+    /// Good to know.
+    Info,
+}
+
+impl Severity {
+    /// `error`, `warning`, `info`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+            Severity::Info => "info",
+        }
+    }
+}
+
+/// A place in a file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub file: Arc<PathBuf>,
+    /// Its text, to show the line.
+    pub text: Arc<str>,
+    /// Line and column, from 1.
+    pub position: Position,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file.display(), self.position.line, self.position.column)
+    }
+}
+
+impl fmt::Debug for Place {
+    /// Without the text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Istio's analyzer code where there is one (`IST0101`), else ours (`RNG0001`).
+    pub code: &'static str,
+    /// The object that it is about.
+    pub resource: Option<ResourceKey>,
+    /// Path of the field, `spec.http[0].route[0]`.
+    pub field: String,
+    /// Where.
+    pub place: Option<Place>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    /// A finding about no place in a file.
+    pub fn without_place(severity: Severity, code: &'static str, message: String) -> Diagnostic {
+        Diagnostic {
+            severity,
+            code,
+            resource: None,
+            field: String::new(),
+            place: None,
+            message,
+            help: None,
+        }
+    }
+
+    /// What is said: object, field, message.
+    fn title(&self) -> String {
+        let mut title = String::new();
+        if let Some(resource) = &self.resource {
+            title.push_str(&resource.to_string());
+            title.push_str(": ");
+        }
+        if !self.field.is_empty() {
+            title.push_str(&self.field);
+            title.push_str(": ");
+        }
+        title.push_str(&self.message);
+        title
+    }
+
+    /// As text with the line that it is about, in the manner of rustc.
+    pub fn to_text(&self, color: bool) -> String {
+        let title = self.title();
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+            Severity::Info => Level::INFO,
+        };
+        let primary = level.primary_title(title).id(self.code);
+        let mut group = match &self.place {
+            None => Group::with_title(primary),
+            Some(place) => {
+                let path = place.file.display().to_string();
+                let snippet = Snippet::source(place.text.to_string()).path(path).annotation(
+                    AnnotationKind::Primary.span(span(&place.text, place.position)),
+                );
+                primary.element(snippet)
+            }
+        };
+        if let Some(help) = &self.help {
+            group = group.element(Level::HELP.message(help.clone()));
+        }
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        renderer.render(&[group])
+    }
+
+    /// As a JSON object with stable names.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "severity": self.severity,
+            "code": self.code,
+            "resource": self.resource.as_ref().map(ToString::to_string),
+            "field": self.field,
+            "file": self.place.as_ref().map(|place| place.file.display().to_string()),
+            "line": self.place.as_ref().map(|place| place.position.line),
+            "column": self.place.as_ref().map(|place| place.position.column),
+            "message": self.message,
+            "help": self.help,
+        })
+    }
+}
+
+/// The bytes of the word at a position.
+fn span(text: &str, position: Position) -> std::ops::Range<usize> {
+    let mut line_start = 0;
+    for _ in 1..position.line {
+        match text[line_start..].find('\n') {
+            Some(at) => line_start += at + 1,
+            None => return text.len()..text.len(),
+        }
+    }
+    let line = text[line_start..].lines().next().unwrap_or("");
+    let start = line
+        .char_indices()
+        .nth(position.column.saturating_sub(1))
+        .map_or(line.len(), |(at, _)| at);
+    let rest = &line[start..];
+    let length = rest.find([' ', ',', '}', ']', '#']).unwrap_or(rest.len());
+    let length = if length == 0 { rest.chars().next().map_or(0, char::len_utf8) } else { length };
+    line_start + start..line_start + start + length
+}

@@ -1,0 +1,86 @@
+//! `ServiceEntry` (networking.istio.io).
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::destination_rule::WorkloadSelector;
+
+/// Spec of a ServiceEntry.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct ServiceEntry {
+    /// Hosts: each is a service.
+    pub hosts: Vec<String>,
+    /// Virtual addresses.
+    pub addresses: Vec<String>,
+    /// Ports.
+    pub ports: Vec<ServicePort>,
+    /// Inside or outside of the mesh.
+    pub location: Option<Location>,
+    /// How endpoints are found.
+    pub resolution: Option<Resolution>,
+    /// Endpoints.
+    pub endpoints: Vec<WorkloadEntry>,
+    /// Endpoints by labels.
+    pub workload_selector: Option<WorkloadSelector>,
+    /// Namespaces that see it.
+    pub export_to: Vec<String>,
+    /// Names that the server must have one of.
+    pub subject_alt_names: Vec<String>,
+}
+
+/// A port of a ServiceEntry.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct ServicePort {
+    /// Number that destinations name.
+    pub number: u32,
+    /// Protocol.
+    pub protocol: Option<String>,
+    /// Name.
+    pub name: String,
+    /// Port of the endpoints.
+    pub target_port: Option<u32>,
+}
+
+/// `location`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[allow(missing_docs, reason = "Istio's names; their meaning is Istio's")]
+pub enum Location {
+    MeshExternal,
+    MeshInternal,
+}
+
+/// `resolution`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[allow(missing_docs, reason = "Istio's names; their meaning is Istio's")]
+pub enum Resolution {
+    None,
+    Static,
+    Dns,
+    DnsRoundRobin,
+    DynamicDns,
+}
+
+/// An endpoint.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct WorkloadEntry {
+    /// IP address, host name or `unix://` path.
+    pub address: String,
+    /// Ports by the service port's name.
+    pub ports: BTreeMap<String, u32>,
+    /// Labels: subsets choose by them.
+    pub labels: BTreeMap<String, String>,
+    /// Network.
+    pub network: Option<String>,
+    /// `region/zone/subzone`.
+    pub locality: Option<String>,
+    /// Relative weight.
+    pub weight: Option<u32>,
+    /// Service account.
+    pub service_account: Option<String>,
+}

@@ -1,0 +1,169 @@
+//! One worker's numbers between two hand-overs.
+
+use std::cell::RefCell;
+
+use hdrhistogram::{Counter, Histogram};
+
+use crate::ids::WorkerId;
+use crate::stream_info::StreamInfo;
+
+use super::counters::{WorkerCounters, WorkerGauges};
+use super::series::SeriesTable;
+
+/// Longest latency that a histogram tells apart, microseconds (600 s); longer ones count as this.
+pub const LATENCY_US_MAX: u64 = 600_000_000;
+/// Significant decimal digits of a latency histogram.
+pub const LATENCY_DIGITS: u8 = 3;
+
+/// An empty latency histogram, 1 µs to [`LATENCY_US_MAX`].
+pub fn latency_histogram<T: Counter>() -> Histogram<T> {
+    Histogram::new_with_bounds(1, LATENCY_US_MAX, LATENCY_DIGITS)
+        .expect("these constant bounds are valid")
+}
+
+/// Everything that one worker counted since the last hand-over, and its gauges.
+#[derive(Debug)]
+pub struct MetricsShard {
+    worker: WorkerId,
+    /// Counters outside of requests; add to the fields directly.
+    pub counters: WorkerCounters,
+    /// Gauges; they go on in the next shard.
+    pub gauges: WorkerGauges,
+    pub(super) series: SeriesTable,
+    /// Index: `HistogramSlot`. 32-bit counts halve the memory, and one interval never fills them.
+    pub(super) histograms: Vec<Option<Histogram<u32>>>,
+    pub(super) changed_histograms: Vec<u32>,
+}
+
+impl MetricsShard {
+    /// An empty shard of `worker`.
+    pub fn new(worker: WorkerId) -> Box<MetricsShard> {
+        Box::new(MetricsShard {
+            worker,
+            counters: WorkerCounters::default(),
+            gauges: WorkerGauges::default(),
+            series: SeriesTable::default(),
+            histograms: Vec::new(),
+            changed_histograms: Vec::new(),
+        })
+    }
+
+    /// Whose numbers these are.
+    pub fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
+    /// Count a request that ended. Allocates only at the first use of a series or histogram in this
+    /// shard, and a shard comes back with its memory: after two hand-overs nothing is allocated.
+    #[inline]
+    pub fn record_request(&mut self, info: &StreamInfo) {
+        if !self.series.record(info) {
+            self.counters.series_overflow += 1;
+        }
+        let latency_us = info.duration_us.clamp(1, LATENCY_US_MAX);
+        let slot = info.histogram_slot.index();
+        match self.histograms.get_mut(slot) {
+            Some(Some(histogram)) => {
+                if histogram.is_empty() {
+                    self.changed_histograms.push(slot as u32);
+                }
+                histogram.saturating_record(latency_us);
+            }
+            _ => self.first_latency(slot, latency_us),
+        }
+    }
+
+    #[cold]
+    fn first_latency(&mut self, slot: usize, latency_us: u64) {
+        if slot >= self.histograms.len() {
+            self.histograms.resize_with(slot + 1, || None);
+        }
+        let histogram = self.histograms[slot].insert(latency_histogram());
+        histogram.saturating_record(latency_us);
+        self.changed_histograms.push(slot as u32);
+    }
+
+    /// Put `spare` in the place of `current` and give the filled one. The gauges go on in `spare`.
+    pub fn hand_over(
+        current: &mut Box<MetricsShard>,
+        mut spare: Box<MetricsShard>,
+    ) -> Box<MetricsShard> {
+        spare.gauges = current.gauges;
+        spare.worker = current.worker;
+        std::mem::replace(current, spare)
+    }
+}
+
+/// The shard as a worker's tasks share it: one thread, no task holds it over an await.
+#[derive(Debug)]
+pub struct WorkerMetrics(RefCell<Box<MetricsShard>>);
+
+impl WorkerMetrics {
+    /// Empty numbers of `worker`.
+    pub fn new(worker: WorkerId) -> WorkerMetrics {
+        WorkerMetrics(RefCell::new(MetricsShard::new(worker)))
+    }
+
+    /// Count a request that ended.
+    #[inline]
+    pub fn record(&self, info: &StreamInfo) {
+        self.0.borrow_mut().record_request(info);
+    }
+
+    /// Change counters and gauges; `change` must not call back into this object.
+    #[inline]
+    pub fn update(&self, change: impl FnOnce(&mut WorkerCounters, &mut WorkerGauges)) {
+        let mut shard = self.0.borrow_mut();
+        let shard = &mut **shard;
+        change(&mut shard.counters, &mut shard.gauges);
+    }
+
+    /// Swap in `spare` and give the filled shard.
+    pub fn hand_over(&self, spare: Box<MetricsShard>) -> Box<MetricsShard> {
+        MetricsShard::hand_over(&mut self.0.borrow_mut(), spare)
+    }
+
+    /// The last shard, when the worker ends.
+    pub fn into_shard(self) -> Box<MetricsShard> {
+        self.0.into_inner()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::HistogramSlot;
+    use std::time::Instant;
+
+    #[test]
+    fn gauges_survive_a_hand_over_and_counters_move_out() {
+        let metrics = WorkerMetrics::new(WorkerId(3));
+        metrics.update(|counters, gauges| {
+            counters.downstream_accepted += 2;
+            gauges.downstream_active += 2;
+        });
+        let filled = metrics.hand_over(MetricsShard::new(WorkerId(0)));
+        assert_eq!((filled.worker(), filled.counters.downstream_accepted), (WorkerId(3), 2));
+        metrics.update(|_, gauges| gauges.downstream_active -= 1);
+        let next = metrics.into_shard();
+        assert_eq!(next.worker(), WorkerId(3));
+        assert_eq!(next.gauges.downstream_active, 1);
+        assert_eq!(next.counters, WorkerCounters::default());
+    }
+
+    #[test]
+    fn latencies_beyond_the_range_count_at_its_ends() {
+        let mut shard = MetricsShard::new(WorkerId(0));
+        let mut info = StreamInfo::new(Instant::now(), 0);
+        info.histogram_slot = HistogramSlot(2);
+        for duration_us in [0, u64::MAX, 42] {
+            info.duration_us = duration_us;
+            shard.record_request(&info);
+        }
+        let histogram = shard.histograms[2].as_ref().unwrap();
+        assert_eq!((histogram.len(), histogram.min()), (3, 1));
+        assert!(histogram.max() >= LATENCY_US_MAX);
+        assert_eq!(shard.changed_histograms, [2]);
+        assert!(shard.histograms[0].is_none());
+    }
+}

@@ -1,0 +1,319 @@
+//! The thread that adds the workers' numbers up. Each round it gives every worker an empty shard
+//! and gets the filled one back, so that a worker does constant work and shares nothing.
+
+use std::io;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::ids::WorkerId;
+
+use super::control_stats::ControlStats;
+use super::labels::{HistogramKey, LabelTable, SharedLabels, SourceLabels};
+use super::prometheus;
+use super::shard::{MetricsShard, WorkerMetrics};
+use super::totals::Totals;
+
+/// What a worker gets asked: its shard for this empty one.
+#[derive(Debug)]
+pub struct SwapRequest {
+    /// Taken by the answer; still here when the request is dropped unanswered.
+    spare: Option<Box<MetricsShard>>,
+    reply: Sender<Message>,
+}
+
+impl SwapRequest {
+    /// Answer on the worker's thread: swap and send the filled shard. Constant time, no allocation
+    /// but a queue node.
+    pub fn answer(mut self, metrics: &WorkerMetrics) {
+        if let Some(spare) = self.spare.take() {
+            let shard = metrics.hand_over(spare);
+            // The stats thread is gone only when the process ends.
+            let _ = self.reply.send(Message::Shard { shard, answered: true });
+        }
+    }
+}
+
+impl Drop for SwapRequest {
+    /// A request that no worker answered (its queue was full, the worker is gone) returns the
+    /// spare, so that a scrape doesn't wait for it.
+    fn drop(&mut self) {
+        if let Some(shard) = self.spare.take() {
+            let _ = self.reply.send(Message::Shard { shard, answered: false });
+        }
+    }
+}
+
+/// The way to a worker: the worker's mailbox implements it.
+pub trait ShardSource: Send {
+    /// Pass the request to the worker without blocking, which calls [`SwapRequest::answer`]. When
+    /// that is impossible, drop it.
+    fn request_swap(&self, request: SwapRequest);
+}
+
+impl<F: Fn(SwapRequest) + Send> ShardSource for F {
+    fn request_swap(&self, request: SwapRequest) {
+        self(request);
+    }
+}
+
+/// What the stats thread needs.
+#[derive(Debug)]
+pub struct StatsOptions {
+    /// The meaning of the slots.
+    pub labels: SharedLabels,
+    /// The gateway's own labels.
+    pub source: SourceLabels,
+    /// Numbers that no worker counts.
+    pub control: Arc<ControlStats>,
+    /// `tag` of `istio_build`: the version.
+    pub version: String,
+    /// How often to collect when nobody asks (`limits::STATS_INTERVAL`).
+    pub interval: Duration,
+}
+
+/// What there is to show at one moment.
+#[derive(Debug)]
+pub struct Collected<'a> {
+    /// The sums.
+    pub totals: &'a Totals,
+    /// The meaning of the slots.
+    pub labels: &'a LabelTable,
+    /// The gateway's own labels.
+    pub source: &'a SourceLabels,
+    /// Numbers that no worker counts.
+    pub control: &'a ControlStats,
+    /// The version.
+    pub version: &'a str,
+    /// Registered workers.
+    pub workers: usize,
+    /// Workers that did not answer in time: their newest numbers are missing.
+    pub silent_workers: usize,
+}
+
+type Job = Box<dyn FnOnce(&Collected<'_>) + Send>;
+
+enum Message {
+    Register(WorkerId, Box<dyn ShardSource>),
+    Shard { shard: Box<MetricsShard>, answered: bool },
+    Final(Box<MetricsShard>),
+    Collect { timeout: Duration, job: Job },
+    Stop,
+}
+
+/// The running thread.
+#[derive(Debug)]
+pub struct StatsThread {
+    handle: StatsHandle,
+    thread: JoinHandle<()>,
+}
+
+impl StatsThread {
+    /// Start it. Fails when the system gives no thread.
+    pub fn start(options: StatsOptions) -> io::Result<StatsThread> {
+        let (sender, receiver) = mpsc::channel();
+        let own = sender.clone();
+        let thread = thread::Builder::new().name("stats".to_owned()).spawn(move || {
+            State {
+                options,
+                sender: own,
+                workers: Vec::new(),
+                jobs: Vec::new(),
+                round: 0,
+                totals: Totals::new(),
+            }
+            .run(&receiver);
+        })?;
+        Ok(StatsThread { handle: StatsHandle { sender }, thread })
+    }
+
+    /// A way to it that can be cloned and sent.
+    pub fn handle(&self) -> StatsHandle {
+        self.handle.clone()
+    }
+
+    /// Stop it; questions still open get no answer.
+    pub fn shutdown(self) {
+        let _ = self.handle.sender.send(Message::Stop);
+        // A panic of the thread was printed by the panic hook; there is nothing to add here.
+        let _ = self.thread.join();
+    }
+}
+
+/// A way to the stats thread.
+#[derive(Clone, Debug)]
+pub struct StatsHandle {
+    sender: Sender<Message>,
+}
+
+impl StatsHandle {
+    /// From now on collect from this worker too.
+    pub fn register_worker(&self, worker: WorkerId, source: Box<dyn ShardSource>) {
+        let _ = self.sender.send(Message::Register(worker, source));
+    }
+
+    /// The last numbers of a worker that ends.
+    pub fn deposit(&self, shard: Box<MetricsShard>) {
+        let _ = self.sender.send(Message::Final(shard));
+    }
+
+    /// Collect from all workers, then run `job` on the stats thread. A worker that has not answered
+    /// after `timeout` is left out. `job` is dropped without being run when the thread has stopped.
+    pub fn collect(&self, timeout: Duration, job: impl FnOnce(&Collected<'_>) + Send + 'static) {
+        let _ = self.sender.send(Message::Collect { timeout, job: Box::new(job) });
+    }
+
+    /// Everything as Prometheus text, given to `done`; see [`StatsHandle::collect`].
+    pub fn scrape(&self, timeout: Duration, done: impl FnOnce(String) + Send + 'static) {
+        self.collect(timeout, |collected| done(prometheus::render(collected)));
+    }
+
+    /// The latency histograms, given to `done`; see [`StatsHandle::collect`].
+    pub fn merged_histograms(
+        &self,
+        timeout: Duration,
+        done: impl FnOnce(Vec<(HistogramKey, Histogram<u64>)>) + Send + 'static,
+    ) {
+        self.collect(timeout, |collected| {
+            done(collected.totals.merged_histograms(collected.labels));
+        });
+    }
+}
+
+struct Worker {
+    id: WorkerId,
+    source: Box<dyn ShardSource>,
+    /// The empty shard, while it is here.
+    spare: Option<Box<MetricsShard>>,
+    /// The round that the request under way was made in. While there is one, no other is made.
+    in_flight: Option<u64>,
+    /// The newest round that wants this worker's numbers.
+    wanted: u64,
+    /// The newest round whose request ended, and the newest that was answered.
+    ended: u64,
+    answered: u64,
+}
+
+impl Worker {
+    /// Ask for the shard, unless a request is under way: then the next one follows it, because what
+    /// comes back may have left the worker before this round began.
+    fn ask(&mut self, reply: &Sender<Message>) {
+        if self.in_flight.is_some() || self.ended >= self.wanted {
+            return;
+        }
+        self.in_flight = Some(self.wanted);
+        let spare = self.spare.take().unwrap_or_else(|| MetricsShard::new(self.id));
+        self.source.request_swap(SwapRequest { spare: Some(spare), reply: reply.clone() });
+    }
+}
+
+struct OpenJob {
+    round: u64,
+    deadline: Instant,
+    job: Job,
+}
+
+struct State {
+    options: StatsOptions,
+    sender: Sender<Message>,
+    workers: Vec<Worker>,
+    jobs: Vec<OpenJob>,
+    round: u64,
+    totals: Totals,
+}
+
+impl State {
+    fn run(mut self, receiver: &Receiver<Message>) {
+        let mut next_round = Instant::now() + self.options.interval;
+        loop {
+            let now = Instant::now();
+            if now >= next_round {
+                self.begin_round();
+                next_round = now + self.options.interval;
+            }
+            self.finish_jobs(now);
+            let wake = self.jobs.iter().map(|open| open.deadline).fold(next_round, Instant::min);
+            match receiver.recv_timeout(wake.saturating_duration_since(now)) {
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(message) => self.handle(message),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Register(id, source) => {
+                self.workers.retain(|worker| worker.id != id);
+                self.workers.push(Worker {
+                    id,
+                    source,
+                    spare: None,
+                    in_flight: None,
+                    wanted: self.round,
+                    ended: self.round,
+                    answered: self.round,
+                });
+            }
+            Message::Shard { mut shard, answered } => {
+                if answered {
+                    self.totals.absorb(&mut shard);
+                }
+                let id = shard.worker();
+                if let Some(worker) = self.workers.iter_mut().find(|worker| worker.id == id) {
+                    worker.spare = Some(shard);
+                    if let Some(round) = worker.in_flight.take() {
+                        worker.ended = round;
+                        if answered {
+                            worker.answered = round;
+                        }
+                    }
+                    worker.ask(&self.sender);
+                }
+            }
+            Message::Final(mut shard) => self.totals.absorb(&mut shard),
+            Message::Collect { timeout, job } => {
+                self.begin_round();
+                let deadline = Instant::now() + timeout;
+                self.jobs.push(OpenJob { round: self.round, deadline, job });
+            }
+            Message::Stop => {}
+        }
+    }
+
+    fn begin_round(&mut self) {
+        self.round += 1;
+        for worker in &mut self.workers {
+            worker.wanted = self.round;
+            worker.ask(&self.sender);
+        }
+    }
+
+    fn finish_jobs(&mut self, now: Instant) {
+        let ended = self.workers.iter().map(|worker| worker.ended).min().unwrap_or(self.round);
+        let ready = |open: &mut OpenJob| open.round <= ended || open.deadline <= now;
+        let ready: Vec<OpenJob> = self.jobs.extract_if(.., ready).collect();
+        if ready.is_empty() {
+            return;
+        }
+        let labels = self.options.labels.read().unwrap_or_else(PoisonError::into_inner);
+        for open in ready {
+            let silent = self.workers.iter().filter(|worker| worker.answered < open.round).count();
+            (open.job)(&Collected {
+                totals: &self.totals,
+                labels: &labels,
+                source: &self.options.source,
+                control: &self.options.control,
+                version: &self.options.version,
+                workers: self.workers.len(),
+                silent_workers: silent,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

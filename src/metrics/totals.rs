@@ -1,0 +1,161 @@
+//! The sum over all workers since the start of the process.
+
+use hdrhistogram::Histogram;
+
+use crate::ids::{HistogramSlot, WorkerId};
+
+use super::counters::{WorkerCounters, WorkerGauges};
+use super::labels::{HistogramKey, LabelTable};
+use super::series::SeriesTable;
+use super::shard::{MetricsShard, latency_histogram};
+
+/// Cumulative numbers of the process.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Istio's series.
+    pub series: SeriesTable,
+    /// Counters, summed over the workers.
+    pub counters: WorkerCounters,
+    workers: Vec<(WorkerId, WorkerGauges)>,
+    histograms: Vec<Option<Histogram<u64>>>,
+}
+
+impl Totals {
+    /// Nothing counted yet.
+    pub fn new() -> Totals {
+        Totals::default()
+    }
+
+    /// Add what `shard` counted and empty it; its memory stays for the next turn.
+    pub fn absorb(&mut self, shard: &mut MetricsShard) {
+        shard.series.drain_into(&mut self.series);
+        self.counters.add(&std::mem::take(&mut shard.counters));
+        self.set_gauges(shard.worker(), shard.gauges);
+        if self.histograms.len() < shard.histograms.len() {
+            self.histograms.resize_with(shard.histograms.len(), || None);
+        }
+        for slot in shard.changed_histograms.drain(..) {
+            let slot = slot as usize;
+            if let Some(filled) = &mut shard.histograms[slot] {
+                let total = self.histograms[slot].get_or_insert_with(latency_histogram);
+                for recorded in filled.iter_recorded() {
+                    let count = u64::from(recorded.count_at_value());
+                    total.saturating_record_n(recorded.value_iterated_to(), count);
+                }
+                filled.reset();
+            }
+        }
+    }
+
+    fn set_gauges(&mut self, worker: WorkerId, gauges: WorkerGauges) {
+        match self.workers.binary_search_by_key(&worker, |(id, _)| *id) {
+            Ok(index) => self.workers[index].1 = gauges,
+            Err(index) => self.workers.insert(index, (worker, gauges)),
+        }
+    }
+
+    /// The gauges of each worker, ordered by worker.
+    pub fn gauges(&self) -> &[(WorkerId, WorkerGauges)] {
+        &self.workers
+    }
+
+    /// Every latency histogram that has a value, microseconds, with what it measures.
+    pub fn merged_histograms(&self, labels: &LabelTable) -> Vec<(HistogramKey, Histogram<u64>)> {
+        let slots = self.histograms.iter().enumerate();
+        slots
+            .filter_map(|(slot, histogram)| Some((slot, histogram.as_ref()?)))
+            .map(|(slot, histogram)| {
+                let slot = HistogramSlot(slot as u32);
+                (labels.histogram_key(slot).clone(), histogram.clone())
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::MetricSlot;
+    use crate::stream_info::{ResponseFlags, StreamInfo};
+    use proptest::prelude::*;
+    use std::time::Instant;
+
+    prop_compose! {
+        fn record()(
+            slot in 0u32..4, histogram in 0u32..3,
+            code in prop::sample::select(vec![0u16, 200, 404, 503]),
+            flags in 0u32..4, grpc in any::<bool>(), status in prop::option::of(0u8..20),
+            duration_us in 0u64..2_000_000, request in 0u64..100_000, response in 0u64..10_000_000,
+        ) -> StreamInfo {
+            let mut info = StreamInfo::new(Instant::now(), 0);
+            info.metric_slot = MetricSlot(slot);
+            info.histogram_slot = HistogramSlot(histogram);
+            info.response_code = code;
+            info.flags = ResponseFlags(flags);
+            info.grpc = grpc;
+            info.grpc_status = status;
+            info.duration_us = duration_us;
+            info.request_bytes = request;
+            info.response_bytes = response;
+            info
+        }
+    }
+
+    fn sorted(totals: &Totals) -> Vec<(u32, String, super::super::series::Series)> {
+        let mut all: Vec<_> = totals
+            .series
+            .iter()
+            .map(|(slot, key, series)| (slot.0, format!("{key:?}"), *series))
+            .collect();
+        all.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        all
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Many shards, handed over at any time, add up to one shard that saw everything.
+        #[test]
+        fn merging_shards_loses_nothing(
+            records in prop::collection::vec((record(), 0usize..3, any::<bool>()), 0..120),
+        ) {
+            let mut one = MetricsShard::new(WorkerId(0));
+            let mut workers: Vec<_> = (0..3).map(|id| MetricsShard::new(WorkerId(id))).collect();
+            let mut spares: Vec<_> =
+                (0..3).map(|id| Some(MetricsShard::new(WorkerId(id)))).collect();
+            let mut merged = Totals::new();
+            for (info, worker, swap) in &records {
+                one.record_request(info);
+                one.counters.downstream_accepted += 1;
+                one.gauges.downstream_active += 1;
+                let shard = &mut workers[*worker];
+                shard.record_request(info);
+                shard.counters.downstream_accepted += 1;
+                shard.gauges.downstream_active += 1;
+                if *swap {
+                    let spare = spares[*worker].take().unwrap();
+                    let mut filled = MetricsShard::hand_over(&mut workers[*worker], spare);
+                    merged.absorb(&mut filled);
+                    spares[*worker] = Some(filled);
+                }
+            }
+            for shard in &mut workers {
+                merged.absorb(shard);
+            }
+            let mut single = Totals::new();
+            single.absorb(&mut one);
+
+            prop_assert_eq!(sorted(&merged), sorted(&single));
+            prop_assert_eq!(merged.counters, single.counters);
+            let active: u64 = merged.gauges().iter().map(|(_, g)| g.downstream_active).sum();
+            prop_assert_eq!(active, records.len() as u64);
+            let labels = LabelTable::new();
+            let (merged, single) =
+                (merged.merged_histograms(&labels), single.merged_histograms(&labels));
+            prop_assert_eq!(merged.len(), single.len());
+            for ((_, a), (_, b)) in merged.iter().zip(&single) {
+                prop_assert_eq!(a, b);
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Connecting to an endpoint.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use monoio::net::TcpStream;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::runtime::Driver;
+use super::stream::Stream;
+
+/// Connect to `address` within `timeout` ([`io::ErrorKind::TimedOut`] after that).
+///
+/// The connect itself is begun by a system call on a non-blocking socket and only its end is waited
+/// for on the ring: the socket stays ours all the time, so that giving up closes it (a dropped
+/// connect operation of the runtime would leak it).
+pub async fn connect(address: SocketAddr, timeout: Duration, driver: Driver) -> io::Result<Stream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    let in_progress = match socket.connect(&address.into()) {
+        Ok(()) => false,
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => true,
+        Err(error) => return Err(error),
+    };
+    let stream = TcpStream::from_std(socket.into())?;
+    if in_progress {
+        match super::within(timeout, stream.writable(false)).await {
+            Some(ready) => ready?,
+            None => return Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+    let borrowed = StreamDescriptor(&stream);
+    let socket = SockRef::from(&borrowed);
+    if in_progress && let Some(error) = socket.take_error()? {
+        return Err(error);
+    }
+    if driver != Driver::Epoll {
+        // A ring waits for a blocking descriptor itself and fails at once on the other kind.
+        socket.set_nonblocking(false)?;
+    }
+    Ok(Stream::new(stream))
+}
+
+/// Lends the descriptor of a runtime stream to `socket2`.
+struct StreamDescriptor<'s>(&'s TcpStream);
+
+impl AsFd for StreamDescriptor<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the stream keeps its descriptor open for as long as it is borrowed here.
+        unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) }
+    }
+}

@@ -1,0 +1,117 @@
+//! One try at an upstream: pick an endpoint, get a connection to it, send the request.
+
+use std::io;
+use std::rc::Rc;
+
+use super::context::{Replica, WorkerContext};
+use super::error::ProxyError;
+use super::scratch::Scratch;
+use crate::ids::ClusterId;
+use crate::upstream::{Connection, EndpointPool};
+
+/// A connection to an endpoint that counts as serving a request until it is dropped.
+pub struct Attempt {
+    /// The connection.
+    pub connection: Connection,
+    /// Was it used before? Then the endpoint may have closed it while the request was on its way.
+    pub reused: bool,
+    pool: Rc<EndpointPool>,
+}
+
+impl Attempt {
+    /// Keep the connection for another request.
+    pub fn check_in(self, context: &WorkerContext, now_ms: u64) {
+        let Attempt { mut connection, pool, .. } = self;
+        connection.requests += 1;
+        pool.request_ended();
+        if !pool.check_in(connection, now_ms) {
+            context.count(|counters, _| counters.upstream_closed += 1);
+            context.count(|_, gauges| gauges.upstream_active -= 1);
+        } else {
+            context.count(|_, gauges| {
+                gauges.upstream_active -= 1;
+                gauges.upstream_idle += 1;
+            });
+        }
+    }
+
+    /// Close the connection.
+    pub fn close(self, context: &WorkerContext) {
+        self.pool.request_ended();
+        context.count(|counters, gauges| {
+            counters.upstream_closed += 1;
+            gauges.upstream_active -= 1;
+        });
+    }
+}
+
+/// Pick an endpoint of `cluster` that this request has not tried and get a connection to it. With
+/// `fresh`, no kept connection is used.
+pub async fn begin(
+    context: &WorkerContext,
+    replica: &Replica,
+    cluster: ClusterId,
+    fresh: bool,
+    scratch: &mut Scratch,
+) -> Result<Attempt, ProxyError> {
+    let state = replica.clusters.get(cluster);
+    let (position, pool) = {
+        let mut random = context.random.borrow_mut();
+        let Some((position, pool)) = state.pick(&mut random, &scratch.tried) else {
+            return Err(ProxyError::NoHealthyUpstream);
+        };
+        (position, Rc::clone(pool))
+    };
+    scratch.tried.push(position);
+    let configured = replica.snapshot.cluster(cluster);
+    let info = &mut scratch.info;
+    info.attempts += 1;
+    info.upstream_address = Some(pool.address());
+    if let Some(endpoint) = configured.endpoints.get(position) {
+        info.metric_slot = endpoint.metric_slot;
+    }
+    pool.request_began();
+    if !fresh {
+        let (kept, closed) = pool.check_out();
+        if closed > 0 {
+            context.count(|counters, gauges| {
+                counters.upstream_closed_idle += closed;
+                counters.upstream_closed += closed;
+                gauges.upstream_idle -= closed;
+            });
+        }
+        if let Some(connection) = kept {
+            context.count(|counters, gauges| {
+                counters.upstream_reused += 1;
+                gauges.upstream_idle -= 1;
+                gauges.upstream_active += 1;
+            });
+            return Ok(Attempt { connection, reused: true, pool });
+        }
+    }
+    let connecting =
+        crate::net::connect::connect(pool.address(), configured.connect_timeout, context.driver);
+    match connecting.await {
+        Ok(stream) => {
+            context.count(|counters, gauges| {
+                counters.upstream_opened += 1;
+                gauges.upstream_active += 1;
+            });
+            let connection = Connection::new(stream, &context.receives, context.buffers.take());
+            Ok(Attempt { connection, reused: false, pool })
+        }
+        Err(error) => {
+            pool.request_ended();
+            let timed_out = error.kind() == io::ErrorKind::TimedOut;
+            context.count(|counters, _| {
+                counters.upstream_connect_failures += u64::from(!timed_out);
+                counters.upstream_connect_timeouts += u64::from(timed_out);
+            });
+            Err(if timed_out {
+                ProxyError::UpstreamConnectTimeout
+            } else {
+                ProxyError::UpstreamConnect
+            })
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What a request may touch on its worker.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::downstream::DownstreamTable;
+use super::scratch::Scratch;
+use crate::access_log::AccessLogSink;
+use crate::ids::WorkerId;
+use crate::metrics::{WorkerCounters, WorkerGauges, WorkerMetrics};
+use crate::net::runtime::Driver;
+use crate::net::{BufferPool, FuturePool};
+use crate::snapshot::Snapshot;
+use crate::stream_info::StreamInfo;
+use crate::upstream::ClusterStates;
+
+/// Scratches kept when free.
+const FREE_SCRATCHES_MAX: usize = 1024;
+/// A scratch whose vectors grew beyond this is not kept.
+const SCRATCH_BYTES_MAX: usize = 64 * 1024;
+
+/// One worker's copy of a snapshot, and its own state beside it.
+#[derive(Default)]
+pub struct Replica {
+    /// The compiled configuration.
+    pub snapshot: Snapshot,
+    /// Load balancers and pools; index: cluster id.
+    pub clusters: ClusterStates,
+}
+
+/// The time as one worker tells it.
+pub struct WorkerClock {
+    epoch: Instant,
+    /// Microseconds since the Unix epoch at `epoch`, corrected every second.
+    unix_us_at_epoch: Cell<u64>,
+    /// `Date` header value of the present second.
+    date: Cell<[u8; 29]>,
+}
+
+impl WorkerClock {
+    /// A clock that starts now.
+    pub fn new() -> WorkerClock {
+        let clock = WorkerClock {
+            epoch: Instant::now(),
+            unix_us_at_epoch: Cell::new(0),
+            date: Cell::new([b' '; 29]),
+        };
+        clock.tick();
+        clock
+    }
+
+    /// Called about once a second: follow the wall clock.
+    pub fn tick(&self) {
+        let now = SystemTime::now();
+        let unix = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let since = self.epoch.elapsed().as_micros() as u64;
+        self.unix_us_at_epoch.set((unix.as_micros() as u64).saturating_sub(since));
+        let mut date = [b' '; 29];
+        let text = httpdate::fmt_http_date(now);
+        if text.len() == date.len() {
+            date.copy_from_slice(text.as_bytes());
+        }
+        self.date.set(date);
+    }
+
+    /// Milliseconds from the worker's start to `instant`.
+    #[inline]
+    pub fn milliseconds(&self, instant: Instant) -> u64 {
+        instant.saturating_duration_since(self.epoch).as_millis() as u64
+    }
+
+    /// Microseconds since the Unix epoch at `instant`.
+    #[inline]
+    pub fn unix_microseconds(&self, instant: Instant) -> u64 {
+        self.unix_us_at_epoch.get()
+            + instant.saturating_duration_since(self.epoch).as_micros() as u64
+    }
+
+    /// The `Date` header value.
+    #[inline]
+    pub fn date(&self) -> [u8; 29] {
+        self.date.get()
+    }
+}
+
+impl Default for WorkerClock {
+    fn default() -> Self {
+        WorkerClock::new()
+    }
+}
+
+/// Everything of one worker that a request may touch. Shared by its tasks, never by another thread.
+pub struct WorkerContext {
+    /// What its I/O runs on.
+    pub driver: Driver,
+    /// The configuration in force; a request keeps the one it began with.
+    pub replica: RefCell<Rc<Replica>>,
+    /// Receive buffers.
+    pub buffers: BufferPool,
+    /// This worker's counters.
+    pub metrics: WorkerMetrics,
+    /// Where access log lines go; none when the log is off.
+    pub access_log: RefCell<Option<AccessLogSink>>,
+    /// Randomness for balancing and request ids (not for secrets).
+    pub random: RefCell<fastrand::Rng>,
+    /// The time.
+    pub clock: WorkerClock,
+    /// Downstream connections.
+    pub downstreams: DownstreamTable,
+    /// Set when the process is to end: answer with `Connection: close`.
+    pub draining: Cell<bool>,
+    /// Slots for exchanges.
+    pub exchanges: Rc<FuturePool>,
+    /// Slots for receives from upstreams.
+    pub receives: Rc<FuturePool>,
+    scratches: RefCell<Vec<Box<Scratch>>>,
+}
+
+impl WorkerContext {
+    /// The context of a worker that has no configuration yet.
+    pub fn new(
+        id: WorkerId,
+        driver: Driver,
+        access_log: Option<AccessLogSink>,
+    ) -> Rc<WorkerContext> {
+        Rc::new(WorkerContext {
+            driver,
+            replica: RefCell::default(),
+            buffers: BufferPool::default(),
+            metrics: WorkerMetrics::new(id),
+            access_log: RefCell::new(access_log),
+            random: RefCell::new(fastrand::Rng::new()),
+            clock: WorkerClock::new(),
+            downstreams: DownstreamTable::default(),
+            draining: Cell::new(false),
+            exchanges: FuturePool::new(),
+            receives: FuturePool::new(),
+            scratches: RefCell::default(),
+        })
+    }
+
+    /// Working memory for a request.
+    pub fn take_scratch(&self) -> Box<Scratch> {
+        let scratch = self.scratches.borrow_mut().pop();
+        scratch.unwrap_or_else(|| Box::new(Scratch::new(StreamInfo::new(self.clock.epoch, 0))))
+    }
+
+    /// Give working memory back.
+    pub fn give_scratch(&self, scratch: Box<Scratch>) {
+        let mut free = self.scratches.borrow_mut();
+        let bytes = scratch.request.capacity() + scratch.response.capacity();
+        if free.len() < FREE_SCRATCHES_MAX && bytes <= SCRATCH_BYTES_MAX {
+            free.push(scratch);
+        }
+    }
+
+    /// How long a body or a send may make no progress, milliseconds.
+    pub fn progress_timeout_ms(&self) -> u64 {
+        self.replica.borrow().snapshot.settings.progress_timeout.as_millis() as u64
+    }
+
+    /// Change this worker's counters and gauges.
+    #[inline]
+    pub fn count(&self, change: impl FnOnce(&mut WorkerCounters, &mut WorkerGauges)) {
+        self.metrics.update(change);
+    }
+}

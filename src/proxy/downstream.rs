@@ -1,0 +1,266 @@
+//! A client's connection: who it is, what it waits for, and until when.
+//!
+//! Deadlines are not timers: each connection stores the time by which something must happen, and a
+//! sweep about twice a second shuts those down that are late, which ends the operation they wait
+//! in. Setting a deadline is two stores; a timer would cost more than parsing the head.
+
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::rc::Rc;
+
+use crate::net::Stream;
+
+/// A listening address on this worker and where its requests are routed now. Connections hold it,
+/// so that a reload re-routes open connections too, and a listener that goes away cuts none.
+pub struct ListenerSlot {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Index into `Snapshot::route_tables`; none when the configuration no longer has the listener.
+    pub route_table: Cell<Option<usize>>,
+}
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The next request.
+    Idle,
+    /// The rest of a request head.
+    RequestHead,
+    /// The next bytes of a request body.
+    RequestBody,
+    /// The upstream: no deadline of ours.
+    Upstream,
+    /// The client, to close after a response that ended the connection.
+    Lingering,
+    /// Anything: a tunnel.
+    Tunnel,
+}
+
+/// A client's connection.
+pub struct Downstream {
+    /// The socket.
+    pub stream: Stream,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// Where it was accepted.
+    pub listener: Rc<ListenerSlot>,
+    /// What `x-forwarded-for` gets: `peer` as text, an IPv4-mapped address as IPv4.
+    peer_text: PeerText,
+    phase: Cell<Phase>,
+    deadline_ms: Cell<u64>,
+    send_deadline_ms: Cell<u64>,
+    expired: Cell<bool>,
+    gone: Cell<bool>,
+    /// The upstream that serves the present request: shut down when the client is gone.
+    upstream: RefCell<Option<Stream>>,
+    position: Cell<usize>,
+}
+
+#[derive(Clone, Copy)]
+struct PeerText {
+    bytes: [u8; 39],
+    length: u8,
+}
+
+impl PeerText {
+    fn new(address: IpAddr) -> PeerText {
+        use std::io::Write;
+        let address = address.to_canonical();
+        let mut bytes = [0u8; 39];
+        let mut rest = &mut bytes[..];
+        // 39 bytes hold the longest textual IPv6 address.
+        let written = write!(rest, "{address}").is_ok();
+        let length = if written { 39 - rest.len() } else { 0 };
+        PeerText { bytes, length: length as u8 }
+    }
+}
+
+impl Downstream {
+    /// A connection that was just accepted.
+    pub fn new(stream: Stream, peer: SocketAddr, listener: Rc<ListenerSlot>) -> Downstream {
+        Downstream {
+            stream,
+            peer,
+            listener,
+            peer_text: PeerText::new(peer.ip()),
+            phase: Cell::new(Phase::Idle),
+            deadline_ms: Cell::new(u64::MAX),
+            send_deadline_ms: Cell::new(u64::MAX),
+            expired: Cell::new(false),
+            gone: Cell::new(false),
+            upstream: RefCell::new(None),
+            position: Cell::new(usize::MAX),
+        }
+    }
+
+    /// The client's IP address as text.
+    #[inline]
+    pub fn peer_text(&self) -> &[u8] {
+        &self.peer_text.bytes[..usize::from(self.peer_text.length)]
+    }
+
+    /// Wait for something until `deadline_ms` (worker time).
+    #[inline]
+    pub fn wait(&self, phase: Phase, deadline_ms: u64) {
+        self.phase.set(phase);
+        self.deadline_ms.set(deadline_ms);
+    }
+
+    /// Wait for something without a deadline.
+    #[inline]
+    pub fn wait_unbounded(&self, phase: Phase) {
+        self.wait(phase, u64::MAX);
+    }
+
+    /// What is sent to the client must be taken by `deadline_ms` (worker time); `u64::MAX`: nothing
+    /// is being sent.
+    #[inline]
+    pub fn send_until(&self, deadline_ms: u64) {
+        self.send_deadline_ms.set(deadline_ms);
+    }
+
+    /// Nothing is being sent while the upstream is waited for; returns the deadline to set again.
+    pub fn pause_send_deadline(&self) -> u64 {
+        self.send_deadline_ms.replace(u64::MAX)
+    }
+
+    /// Did the last wait end because its deadline passed?
+    pub fn expired(&self) -> bool {
+        self.expired.get()
+    }
+
+    /// Was the client found gone while the upstream was waited for?
+    pub fn gone(&self) -> bool {
+        self.gone.get()
+    }
+
+    /// Name the upstream connection that serves the present request.
+    #[inline]
+    pub fn set_upstream(&self, upstream: Option<Stream>) {
+        *self.upstream.borrow_mut() = upstream;
+    }
+
+    /// Has the client closed both directions, or reset? (A client that only finished sending still
+    /// gets its response.)
+    fn client_is_gone(&self) -> bool {
+        self.stream.is_dead()
+    }
+
+    fn expire(&self) {
+        self.expired.set(true);
+        self.deadline_ms.set(u64::MAX);
+        match self.phase.get() {
+            // Reading ends; the task can still answer 408.
+            Phase::RequestHead | Phase::RequestBody => self.stream.shutdown(Shutdown::Read),
+            _ => self.stream.shutdown(Shutdown::Both),
+        }
+    }
+
+    /// Cut the connection and its upstream, whatever it does.
+    pub fn cut(&self) {
+        self.stream.shutdown(Shutdown::Both);
+        if let Some(upstream) = &*self.upstream.borrow() {
+            upstream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// All downstream connections of a worker.
+#[derive(Default)]
+pub struct DownstreamTable {
+    connections: RefCell<Vec<Rc<Downstream>>>,
+}
+
+/// What a sweep found, by phase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Idle for too long.
+    pub idle: u64,
+    /// Slow request heads.
+    pub heads: u64,
+    /// Bodies and sends without progress.
+    pub stalled: u64,
+    /// Clients that went away while their upstream was waited for.
+    pub gone: u64,
+}
+
+impl DownstreamTable {
+    /// Enter a connection.
+    pub fn insert(&self, connection: Downstream) -> Rc<Downstream> {
+        let connection = Rc::new(connection);
+        let mut connections = self.connections.borrow_mut();
+        connection.position.set(connections.len());
+        connections.push(Rc::clone(&connection));
+        connection
+    }
+
+    /// Take a connection out.
+    pub fn remove(&self, connection: &Downstream) {
+        let mut connections = self.connections.borrow_mut();
+        let position = connection.position.get();
+        if position < connections.len() {
+            connections.swap_remove(position);
+            if let Some(moved) = connections.get(position) {
+                moved.position.set(position);
+            }
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.connections.borrow().len()
+    }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Shut down what is late at `now_ms`, and the upstream work of clients that are gone.
+    pub fn sweep(&self, now_ms: u64) -> Swept {
+        let mut swept = Swept::default();
+        for connection in self.connections.borrow().iter() {
+            let phase = connection.phase.get();
+            if connection.send_deadline_ms.get() <= now_ms {
+                swept.stalled += 1;
+                connection.expired.set(true);
+                connection.send_until(u64::MAX);
+                connection.stream.shutdown(Shutdown::Both);
+            } else if connection.deadline_ms.get() <= now_ms {
+                match phase {
+                    Phase::Idle => swept.idle += 1,
+                    Phase::RequestHead => swept.heads += 1,
+                    Phase::Lingering => {}
+                    _ => swept.stalled += 1,
+                }
+                connection.expire();
+            } else if phase == Phase::Upstream
+                && !connection.gone.get()
+                && connection.client_is_gone()
+            {
+                swept.gone += 1;
+                connection.gone.set(true);
+                if let Some(upstream) = &*connection.upstream.borrow() {
+                    upstream.shutdown(Shutdown::Both);
+                }
+            }
+        }
+        swept
+    }
+
+    /// Shut down the connections that wait for a next request.
+    pub fn close_idle(&self) {
+        for connection in self.connections.borrow().iter() {
+            if connection.phase.get() == Phase::Idle {
+                connection.stream.shutdown(Shutdown::Both);
+            }
+        }
+    }
+
+    /// Cut every connection: the end of a drain.
+    pub fn cut_all(&self) {
+        for connection in self.connections.borrow().iter() {
+            connection.cut();
+        }
+    }
+}

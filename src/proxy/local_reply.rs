@@ -1,0 +1,95 @@
+//! Responses that the gateway makes itself.
+
+use std::time::Instant;
+
+use super::context::WorkerContext;
+use super::downstream::Downstream;
+use super::error::{Answer, ProxyError};
+use super::request::Plan;
+use super::scratch::Scratch;
+use crate::http::Version;
+use crate::http1;
+
+/// Answer with what `error` stands for. Returns whether the connection may serve another request.
+pub async fn send(
+    context: &WorkerContext,
+    downstream: &Downstream,
+    plan: Option<&Plan>,
+    error: ProxyError,
+    request_is_read: bool,
+    scratch: &mut Scratch,
+) -> bool {
+    let answer = error.answer();
+    scratch.info.flags.insert(answer.flags);
+    scratch.info.details = answer.details;
+    if answer.status == 0 {
+        return false;
+    }
+    let keep_alive = plan.is_some_and(|plan| plan.keep_alive)
+        && request_is_read
+        && !answer.close
+        && !context.draining.get();
+    write(context, plan, &answer, keep_alive, scratch);
+    let info = &mut scratch.info;
+    info.response_code = answer.status;
+    info.response_bytes = scratch.response.len() as u64;
+    if !plan.is_some_and(|plan| plan.is_head) && !info.grpc {
+        info.response_body_bytes = answer.body.len() as u64;
+    }
+    let progress_ms = context.progress_timeout_ms();
+    downstream.send_until(context.clock.milliseconds(Instant::now()) + progress_ms);
+    let bytes = std::mem::take(&mut scratch.response);
+    let (outcome, bytes) = downstream.stream.send_all(bytes).await;
+    downstream.send_until(u64::MAX);
+    scratch.response = bytes;
+    outcome.is_ok() && keep_alive
+}
+
+fn write(
+    context: &WorkerContext,
+    plan: Option<&Plan>,
+    answer: &Answer,
+    keep_alive: bool,
+    scratch: &mut Scratch,
+) {
+    let out = &mut scratch.response;
+    out.clear();
+    let connection = match plan {
+        Some(plan) if keep_alive && plan.version == Version::Http10 => Some("keep-alive"),
+        _ if keep_alive => None,
+        _ => Some("close"),
+    };
+    let is_head = plan.is_some_and(|plan| plan.is_head);
+    if scratch.info.grpc {
+        // Envoy answers gRPC with 200 and the status in the head, so that clients understand it.
+        scratch.info.grpc_status = Some(grpc_status(answer.status));
+        http1::encode::write_grpc_reply(
+            out,
+            grpc_status(answer.status),
+            answer.body,
+            connection,
+            &context.clock.date(),
+        );
+        return;
+    }
+    http1::encode::write_local_reply(
+        out,
+        answer.status,
+        answer.body,
+        is_head,
+        connection,
+        &context.clock.date(),
+    );
+}
+
+/// The gRPC status that stands for an HTTP one (gRPC's HTTP-to-status mapping, as Envoy's).
+fn grpc_status(status: u16) -> u8 {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
+}

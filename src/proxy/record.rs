@@ -1,0 +1,21 @@
+//! The names that the access log shows beside the record's numbers.
+
+use super::downstream::Downstream;
+use crate::access_log::LineContext;
+use crate::snapshot::Snapshot;
+use crate::stream_info::StreamInfo;
+
+/// Look up what `info` refers to.
+pub fn line_context<'a>(
+    snapshot: &'a Snapshot,
+    info: &StreamInfo,
+    connection: &Downstream,
+) -> LineContext<'a> {
+    LineContext {
+        route_name: info.route.map_or("", |route| snapshot.route(route).name.as_str()),
+        cluster_name: info.cluster.map_or("", |cluster| snapshot.cluster(cluster).name.as_str()),
+        downstream_local_address: connection.stream.local_address(),
+        downstream_remote_address: Some(connection.peer),
+        ..LineContext::default()
+    }
+}

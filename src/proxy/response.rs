@@ -1,0 +1,523 @@
+//! The upstream's response on its way to the client. The head is rewritten and put directly before
+//! the body bytes that came with it, so that both leave in one send without being copied.
+
+use std::time::Instant;
+
+use super::context::WorkerContext;
+use super::downstream::Downstream;
+use super::error::ProxyError;
+use super::request::{Plan, write_field, write_number};
+use super::request_body::{Progress, frame_chunk};
+use super::scratch::Scratch;
+use crate::http::{BodyLength, KnownHeader, Version};
+use crate::http1::chunked::ChunkedDecoder;
+use crate::http1::{self, HeaderStorage, ParsedResponse, ResponseError};
+use crate::limits::INTERIM_RESPONSES_MAX;
+use crate::net::Buffer;
+use crate::stream_info::ResponseFlags;
+use crate::upstream::Connection;
+
+/// From this many remaining bytes on a large buffer pays.
+const LARGE_BODY_BYTES: u64 = 64 * 1024;
+/// `server` of every response, as Istio's gateway sends it.
+const SERVER: &[u8] = b"istio-envoy";
+
+/// How an attempt's response ended.
+pub enum Responded {
+    /// The client has all of it.
+    Complete {
+        /// The upstream connection can serve another request; a receive is in flight on it.
+        upstream_reusable: bool,
+        /// The client's connection can serve another request.
+        keep_alive: bool,
+    },
+    /// The client has been sent nothing of a final response.
+    Nothing(ProxyError),
+    /// The client has a part: its connection must be cut.
+    Cut,
+    /// 101 has been sent: both connections are tunnels now. The buffer holds what the upstream sent
+    /// behind its head.
+    Switched(Buffer),
+}
+
+/// A response head, read and rewritten into `Scratch::response`.
+enum Head {
+    Incomplete,
+    /// 1xx: `forward` if the client takes it.
+    Interim {
+        head_bytes: usize,
+        forward: bool,
+    },
+    /// 101 that was asked for.
+    Switching {
+        head_bytes: usize,
+    },
+    Final(FinalHead),
+}
+
+struct FinalHead {
+    head_bytes: usize,
+    status: u16,
+    body: BodyLength,
+    upstream_keep_alive: bool,
+    keep_alive: bool,
+    chunked_to_client: bool,
+}
+
+/// Wait for the response on `upstream`, send it to the client.
+pub async fn relay(
+    context: &WorkerContext,
+    downstream: &Downstream,
+    upstream: &mut Connection,
+    plan: &Plan,
+    scratch: &mut Scratch,
+    progress: &Progress,
+    request_sent: Instant,
+) -> Responded {
+    let mut interim_responses = 0;
+    let (head, mut buffer) = 'head: loop {
+        let Some((outcome, mut buffer)) = upstream.received().await else {
+            return Responded::Nothing(ProxyError::UpstreamClosed);
+        };
+        if !matches!(outcome, Ok(count) if count > 0) {
+            let error = if downstream.gone() {
+                ProxyError::DownstreamGone
+            } else if buffer.is_empty() && interim_responses == 0 {
+                ProxyError::UpstreamClosed
+            } else {
+                ProxyError::UpstreamTruncated
+            };
+            context.buffers.give(buffer);
+            return Responded::Nothing(error);
+        }
+        loop {
+            let parsed = read_head(context, plan, &buffer, scratch, progress, request_sent);
+            let (head_bytes, forward) = match parsed {
+                Err(error) => {
+                    context.buffers.give(buffer);
+                    return Responded::Nothing(error);
+                }
+                Ok(Head::Final(head)) => break 'head (head, buffer),
+                Ok(Head::Switching { head_bytes }) => {
+                    buffer.skip(head_bytes);
+                    return match send_head(downstream, scratch).await {
+                        true => Responded::Switched(buffer),
+                        false => Responded::Cut,
+                    };
+                }
+                Ok(Head::Incomplete) => break,
+                Ok(Head::Interim { head_bytes, forward }) => (head_bytes, forward),
+            };
+            interim_responses += 1;
+            if interim_responses > INTERIM_RESPONSES_MAX {
+                context.buffers.give(buffer);
+                return Responded::Nothing(ProxyError::UpstreamInterim);
+            }
+            buffer.advance(head_bytes);
+            if forward && !send_head(downstream, scratch).await {
+                context.buffers.give(buffer);
+                return Responded::Nothing(ProxyError::DownstreamGone);
+            }
+            if buffer.is_empty() {
+                break;
+            }
+        }
+        if buffer.is_full() {
+            match context.buffers.grow(buffer) {
+                Ok((larger, _)) => buffer = larger,
+                Err(full) => {
+                    context.buffers.give(full);
+                    let error = ProxyError::UpstreamProtocol(ResponseError::HeadTooLarge);
+                    return Responded::Nothing(error);
+                }
+            }
+        }
+        upstream.begin_receive(buffer);
+    };
+
+    progress.response_started.set(true);
+    let info = &mut scratch.info;
+    info.response_code = head.status;
+    info.details = "via_upstream";
+    info.response_bytes += scratch.response.len() as u64;
+    let timeout_ms = context.progress_timeout_ms();
+    let now = Instant::now();
+    info.upstream_service_time_us =
+        Some(now.saturating_duration_since(request_sent).as_micros() as u64);
+    downstream.send_until(context.clock.milliseconds(now) + timeout_ms);
+
+    buffer.skip(head.head_bytes);
+    let mut body = ResponseBody::new(&head);
+    let mut sent_before = 0;
+    let mut first = true;
+    loop {
+        let step = match body.take(&mut buffer) {
+            Ok(step) => step,
+            Err(()) => {
+                context.buffers.give(buffer);
+                scratch.info.flags.insert(ResponseFlags::UPSTREAM_PROTOCOL_ERROR);
+                return cut(downstream, scratch, &body);
+            }
+        };
+        if first {
+            first = false;
+            if !buffer.prepend(&scratch.response) && !send_head(downstream, scratch).await {
+                context.buffers.give(buffer);
+                return client_gone(downstream, scratch, &body);
+            }
+        }
+        if !buffer.is_empty() {
+            let (outcome, sent) = downstream.stream.send_buffer(buffer).await;
+            buffer = sent;
+            if outcome.is_err() {
+                context.buffers.give(buffer);
+                return client_gone(downstream, scratch, &body);
+            }
+        }
+        if let Some(end) = step.behind
+            && downstream.stream.send_all(end).await.0.is_err()
+        {
+            context.buffers.give(buffer);
+            return client_gone(downstream, scratch, &body);
+        }
+        if step.done {
+            downstream.send_until(u64::MAX);
+            let reusable = head.upstream_keep_alive
+                && !step.excess
+                && progress.request_done.get()
+                && !matches!(head.body, BodyLength::UntilClose);
+            body.record(scratch);
+            finish_receive(context, upstream, buffer, reusable);
+            return Responded::Complete {
+                upstream_reusable: reusable,
+                keep_alive: head.keep_alive,
+            };
+        }
+        if sent_before != 0 {
+            // Progress: the deadline moves on. (The first send was measured from the head.)
+            let now_ms = context.clock.milliseconds(Instant::now());
+            downstream.send_until(now_ms + timeout_ms);
+        }
+        sent_before += 1;
+        buffer = body.next_buffer(context, buffer);
+        let send_deadline = downstream.pause_send_deadline();
+        let (outcome, received) = upstream.stream().receive(buffer).await;
+        downstream.send_until(send_deadline);
+        buffer = received;
+        match outcome {
+            Ok(count) if count > 0 => {}
+            Ok(_) if body.ends_with_close() => body.closed(),
+            Ok(_) | Err(_) => {
+                context.buffers.give(buffer);
+                let flag = if downstream.gone() {
+                    ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION
+                } else {
+                    ResponseFlags::UPSTREAM_CONNECTION_TERMINATION
+                };
+                scratch.info.flags.insert(flag);
+                return cut(downstream, scratch, &body);
+            }
+        }
+    }
+}
+
+/// Give the buffer back, or to the upstream connection for its next response.
+fn finish_receive(
+    context: &WorkerContext,
+    upstream: &mut Connection,
+    mut buffer: Buffer,
+    reusable: bool,
+) {
+    if !reusable {
+        context.buffers.give(buffer);
+        return;
+    }
+    if buffer.capacity() != crate::limits::BUFFER_BYTES {
+        context.buffers.give(buffer);
+        buffer = context.buffers.take();
+    }
+    buffer.clear();
+    upstream.begin_receive(buffer);
+}
+
+fn client_gone(downstream: &Downstream, scratch: &mut Scratch, body: &ResponseBody) -> Responded {
+    let flag = if downstream.expired() {
+        ResponseFlags::STREAM_IDLE_TIMEOUT
+    } else {
+        ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION
+    };
+    scratch.info.flags.insert(flag);
+    scratch.info.details = "downstream_remote_disconnect";
+    cut(downstream, scratch, body)
+}
+
+fn cut(downstream: &Downstream, scratch: &mut Scratch, body: &ResponseBody) -> Responded {
+    downstream.send_until(u64::MAX);
+    body.record(scratch);
+    Responded::Cut
+}
+
+async fn send_head(downstream: &Downstream, scratch: &mut Scratch) -> bool {
+    let bytes = std::mem::take(&mut scratch.response);
+    let (outcome, bytes) = downstream.stream.send_all(bytes).await;
+    scratch.response = bytes;
+    outcome.is_ok()
+}
+
+/// Read a head at the start of `received` and write the client's into `Scratch::response`.
+fn read_head(
+    context: &WorkerContext,
+    plan: &Plan,
+    received: &[u8],
+    scratch: &mut Scratch,
+    progress: &Progress,
+    request_sent: Instant,
+) -> Result<Head, ProxyError> {
+    let mut storage = HeaderStorage::new();
+    let parsed = match http1::parse_response(received, &mut storage, plan.is_head) {
+        Ok(Some(parsed)) => parsed,
+        Ok(None) => return Ok(Head::Incomplete),
+        Err(error) => return Err(ProxyError::UpstreamProtocol(error)),
+    };
+    let head_bytes = parsed.head_bytes;
+    let status = parsed.head.status;
+    if status == 101 {
+        if !plan.upgrade || parsed.upgrade.is_none() {
+            return Err(ProxyError::UpstreamInterim);
+        }
+        write_head(context, &parsed, plan, Ending::Switching, None, &mut scratch.response);
+        scratch.info.response_code = status;
+        scratch.info.details = "via_upstream";
+        return Ok(Head::Switching { head_bytes });
+    }
+    if status < 200 {
+        let forward = plan.version >= Version::Http11 && !progress.response_started.get();
+        if forward {
+            write_head(context, &parsed, plan, Ending::Interim, None, &mut scratch.response);
+        }
+        return Ok(Head::Interim { head_bytes, forward });
+    }
+    let unframed = matches!(parsed.body, BodyLength::Chunked | BodyLength::UntilClose);
+    let chunked_to_client = unframed && plan.version >= Version::Http11;
+    let keep_alive = plan.keep_alive
+        && !context.draining.get()
+        && (!unframed || chunked_to_client)
+        && (progress.request_done.get() || status < 300);
+    let ending = Ending::Final { keep_alive, chunked: chunked_to_client };
+    let service_time_ms = request_sent.elapsed().as_millis() as u64;
+    let grpc_status =
+        write_head(context, &parsed, plan, ending, Some(service_time_ms), &mut scratch.response);
+    if scratch.info.grpc {
+        scratch.info.grpc_status = grpc_status;
+    }
+    Ok(Head::Final(FinalHead {
+        head_bytes,
+        status,
+        body: parsed.body,
+        upstream_keep_alive: parsed.keep_alive,
+        keep_alive,
+        chunked_to_client,
+    }))
+}
+
+/// What stands at the end of a client's response head.
+#[derive(Clone, Copy)]
+enum Ending {
+    Interim,
+    Switching,
+    Final { keep_alive: bool, chunked: bool },
+}
+
+/// Write the client's head from the upstream's: end-to-end fields in their order and case, then the
+/// framing that we decided, then what the gateway says. Returns `grpc-status` if the head has it.
+fn write_head(
+    context: &WorkerContext,
+    parsed: &ParsedResponse<'_>,
+    plan: &Plan,
+    ending: Ending,
+    service_time_ms: Option<u64>,
+    out: &mut Vec<u8>,
+) -> Option<u8> {
+    let head = &parsed.head;
+    let mut has_date = false;
+    let mut content_length: Option<&[u8]> = None;
+    let mut grpc_status = None;
+    out.clear();
+    http1::encode::write_status_line(out, head.status, head.reason);
+    for field in head.headers {
+        match field.known {
+            KnownHeader::ContentLength => content_length = Some(field.value),
+            KnownHeader::TransferEncoding
+            | KnownHeader::Connection
+            | KnownHeader::KeepAlive
+            | KnownHeader::ProxyConnection
+            | KnownHeader::Upgrade
+            | KnownHeader::XEnvoyUpstreamServiceTime
+            | KnownHeader::XEnvoyPeerMetadata
+            | KnownHeader::XEnvoyPeerMetadataId
+            | KnownHeader::XEnvoyDecoratorOperation => {}
+            KnownHeader::Server if !matches!(ending, Ending::Interim) => {}
+            known => {
+                if parsed.connection_nominated.contains(field) {
+                    continue;
+                }
+                match known {
+                    KnownHeader::Date => has_date = true,
+                    KnownHeader::GrpcStatus => {
+                        grpc_status =
+                            std::str::from_utf8(field.value).ok().and_then(|text| text.parse().ok());
+                    }
+                    _ => {}
+                }
+                write_field(out, field.name, field.value);
+            }
+        }
+    }
+    match ending {
+        Ending::Interim => {}
+        Ending::Switching => {
+            out.extend_from_slice(b"connection: upgrade\r\n");
+            if let Some(protocol) = parsed.upgrade {
+                write_field(out, b"upgrade", protocol);
+            }
+            write_field(out, b"server", SERVER);
+        }
+        Ending::Final { keep_alive, chunked } => {
+            match parsed.body {
+                BodyLength::Fixed(length) => write_number(out, b"content-length", length),
+                BodyLength::Chunked | BodyLength::UntilClose if chunked => {
+                    out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+                }
+                BodyLength::Chunked | BodyLength::UntilClose => {}
+                // The length of what a GET would have brought (HEAD, 304), or of no body.
+                BodyLength::Empty => {
+                    if head.status != 204
+                        && let Some(value) = content_length
+                    {
+                        write_field(out, b"content-length", value);
+                    }
+                }
+            }
+            write_field(out, b"server", SERVER);
+            if let Some(milliseconds) = service_time_ms {
+                write_number(out, b"x-envoy-upstream-service-time", milliseconds);
+            }
+            if !has_date {
+                write_field(out, b"date", &context.clock.date());
+            }
+            match (keep_alive, plan.version) {
+                (false, _) => out.extend_from_slice(b"connection: close\r\n"),
+                (true, Version::Http10) => out.extend_from_slice(b"connection: keep-alive\r\n"),
+                (true, _) => {}
+            }
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    grpc_status
+}
+
+/// The body behind a final head: what the upstream sends, turned into what the client gets.
+struct ResponseBody {
+    from: From,
+    chunked_to_client: bool,
+    closed: bool,
+    body_bytes: u64,
+    wire_bytes: u64,
+}
+
+enum From {
+    Fixed(u64),
+    Chunked(ChunkedDecoder),
+    Close,
+}
+
+struct Step {
+    /// The response is complete with what this step leaves in the buffer.
+    done: bool,
+    /// The upstream sent more than its response: its connection cannot be used again.
+    excess: bool,
+    /// Bytes that must follow the buffer.
+    behind: Option<Vec<u8>>,
+}
+
+impl ResponseBody {
+    fn new(head: &FinalHead) -> ResponseBody {
+        let from = match head.body {
+            BodyLength::Empty => From::Fixed(0),
+            BodyLength::Fixed(length) => From::Fixed(length),
+            BodyLength::Chunked => From::Chunked(ChunkedDecoder::new()),
+            BodyLength::UntilClose => From::Close,
+        };
+        ResponseBody {
+            from,
+            chunked_to_client: head.chunked_to_client,
+            closed: false,
+            body_bytes: 0,
+            wire_bytes: 0,
+        }
+    }
+
+    /// Turn the received bytes in `buffer` into what is to be sent.
+    fn take(&mut self, buffer: &mut Buffer) -> Result<Step, ()> {
+        let mut step = Step { done: false, excess: false, behind: None };
+        match &mut self.from {
+            From::Fixed(remaining) => {
+                let here = (buffer.len() as u64).min(*remaining);
+                step.excess = buffer.len() as u64 > here;
+                buffer.truncate(here as usize);
+                *remaining -= here;
+                self.body_bytes += here;
+                step.done = *remaining == 0;
+            }
+            From::Chunked(decoder) => {
+                let decoded = decoder.decode(buffer).map_err(|_| ())?;
+                step.done = decoded.done;
+                step.excess = decoded.consumed < buffer.len();
+                buffer.truncate(decoded.payload);
+                self.body_bytes += decoded.payload as u64;
+                if self.chunked_to_client {
+                    let last = decoded.done.then(|| decoder.trailers());
+                    step.behind = frame_chunk(buffer, last);
+                }
+            }
+            From::Close => {
+                self.body_bytes += buffer.len() as u64;
+                step.done = self.closed;
+                if self.chunked_to_client {
+                    let last: Option<&[u8]> = self.closed.then_some(&[]);
+                    step.behind = frame_chunk(buffer, last);
+                }
+            }
+        }
+        self.wire_bytes += (buffer.len() + step.behind.as_ref().map_or(0, Vec::len)) as u64;
+        Ok(step)
+    }
+
+    /// The buffer for the next receive: a large one while much is to come.
+    fn next_buffer(&self, context: &WorkerContext, mut buffer: Buffer) -> Buffer {
+        let wants_large = match &self.from {
+            From::Fixed(remaining) => *remaining >= LARGE_BODY_BYTES,
+            From::Chunked(_) | From::Close => self.body_bytes >= LARGE_BODY_BYTES,
+        };
+        if wants_large && buffer.capacity() < crate::limits::LARGE_BUFFER_BYTES {
+            context.buffers.give(buffer);
+            buffer = context.buffers.take_large();
+        }
+        buffer.clear();
+        buffer
+    }
+
+    fn ends_with_close(&self) -> bool {
+        matches!(self.from, From::Close)
+    }
+
+    fn closed(&mut self) {
+        self.closed = true;
+    }
+
+    fn record(&self, scratch: &mut Scratch) {
+        scratch.info.response_body_bytes = self.body_bytes;
+        scratch.info.response_bytes += self.wire_bytes;
+    }
+}
+

@@ -1,0 +1,37 @@
+//! The working memory of one request, reused from request to request.
+
+use crate::access_log::RequestFields;
+use crate::stream_info::StreamInfo;
+
+/// What one request writes to while it is served. Pooled: its vectors keep their capacity.
+pub struct Scratch {
+    /// The record of the request.
+    pub info: StreamInfo,
+    /// The head that goes upstream, and the body bytes that leave with it.
+    pub request: Vec<u8>,
+    /// Where in `request` the value of `x-envoy-attempt-count` stands.
+    pub attempt_count_at: usize,
+    /// The head that goes to the client.
+    pub response: Vec<u8>,
+    /// A path made canonical.
+    pub path: Vec<u8>,
+    /// What the access log shows of the request.
+    pub fields: RequestFields,
+    /// Positions of the endpoints tried.
+    pub tried: Vec<usize>,
+}
+
+impl Scratch {
+    /// Empty memory.
+    pub fn new(info: StreamInfo) -> Scratch {
+        Scratch {
+            info,
+            request: Vec::with_capacity(2048),
+            attempt_count_at: 0,
+            response: Vec::with_capacity(2048),
+            path: Vec::new(),
+            fields: RequestFields::default(),
+            tried: Vec::with_capacity(4),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The clusters of a snapshot with one worker's state beside each.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::load_balancer::LoadBalancer;
+use super::pool::EndpointPool;
+use crate::ids::ClusterId;
+use crate::snapshot::{Cluster, Snapshot};
+
+/// One cluster on one worker.
+pub struct ClusterState {
+    name: String,
+    pools: Vec<Rc<EndpointPool>>,
+    balancer: RefCell<LoadBalancer>,
+}
+
+impl ClusterState {
+    /// Pick an endpoint: its position in the cluster and its pool. `avoid` holds the positions that
+    /// were tried already.
+    pub fn pick(
+        &self,
+        random: &mut fastrand::Rng,
+        avoid: &[usize],
+    ) -> Option<(usize, &Rc<EndpointPool>)> {
+        let position = self.balancer.borrow_mut().pick(
+            random,
+            |position| self.pools[position].active_requests(),
+            |position| avoid.contains(&position),
+        )?;
+        Some((position, &self.pools[position]))
+    }
+
+    /// The pools, in the order of the cluster's endpoints.
+    pub fn pools(&self) -> &[Rc<EndpointPool>] {
+        &self.pools
+    }
+}
+
+/// All clusters of a snapshot on one worker; index: [`ClusterId`].
+#[derive(Default)]
+pub struct ClusterStates(Vec<ClusterState>);
+
+impl ClusterStates {
+    /// The states for `snapshot`. Endpoints that `previous` knew in the same cluster keep their
+    /// connections; the pools of the others go when the last request that uses them ends.
+    pub fn new(
+        snapshot: &Snapshot,
+        previous: Option<&ClusterStates>,
+        random: &mut fastrand::Rng,
+    ) -> ClusterStates {
+        let mut kept: HashMap<(&str, SocketAddr), &Rc<EndpointPool>> = HashMap::new();
+        for cluster in previous.into_iter().flat_map(|states| &states.0) {
+            for pool in &cluster.pools {
+                kept.insert((&cluster.name, pool.address()), pool);
+            }
+        }
+        let state = |cluster: &Cluster, random: &mut fastrand::Rng| {
+            let pools: Vec<Rc<EndpointPool>> = cluster
+                .endpoints
+                .iter()
+                .map(|endpoint| match kept.get(&(cluster.name.as_str(), endpoint.address)) {
+                    Some(pool) => Rc::clone(pool),
+                    None => Rc::new(EndpointPool::new(endpoint.address)),
+                })
+                .collect();
+            let usable: Vec<(usize, u32)> = cluster
+                .endpoints
+                .iter()
+                .enumerate()
+                .filter(|(_, endpoint)| endpoint.healthy)
+                .map(|(position, endpoint)| (position, endpoint.weight))
+                .collect();
+            let start = random.usize(..);
+            let balancer = LoadBalancer::new(cluster.load_balancer, &usable, start);
+            ClusterState { name: cluster.name.clone(), pools, balancer: RefCell::new(balancer) }
+        };
+        ClusterStates(snapshot.clusters.iter().map(|cluster| state(cluster, random)).collect())
+    }
+
+    /// The state of a cluster.
+    pub fn get(&self, id: ClusterId) -> &ClusterState {
+        &self.0[id.index()]
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &ClusterState> {
+        self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::MetricSlot;
+    use crate::snapshot::{Endpoint, LoadBalancerPolicy};
+    use std::time::Duration;
+
+    fn snapshot(ports: &[(u16, bool)]) -> Snapshot {
+        let endpoints = ports
+            .iter()
+            .map(|(port, healthy)| Endpoint {
+                address: SocketAddr::from(([127, 0, 0, 1], *port)),
+                weight: 1,
+                healthy: *healthy,
+                metric_slot: MetricSlot::UNKNOWN,
+            })
+            .collect();
+        let cluster = Cluster {
+            name: "outbound|80||hello.default.svc.cluster.local".into(),
+            connect_timeout: Duration::from_secs(10),
+            load_balancer: LoadBalancerPolicy::RoundRobin,
+            endpoints,
+            metric_slot: MetricSlot::UNKNOWN,
+        };
+        Snapshot { clusters: vec![cluster], ..Snapshot::default() }
+    }
+
+    #[test]
+    fn pools_survive_a_reload_that_keeps_the_endpoint() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let first = ClusterStates::new(&snapshot(&[(1, true), (2, true)]), None, &mut random);
+        let second =
+            ClusterStates::new(&snapshot(&[(2, true), (3, true)]), Some(&first), &mut random);
+        let old = &first.get(ClusterId(0)).pools()[1];
+        assert!(Rc::ptr_eq(old, &second.get(ClusterId(0)).pools()[0]));
+        assert_eq!(second.get(ClusterId(0)).pools()[1].address().port(), 3);
+    }
+
+    #[test]
+    fn unhealthy_endpoints_are_known_but_not_picked() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let states = ClusterStates::new(&snapshot(&[(1, false), (2, true)]), None, &mut random);
+        let cluster = states.get(ClusterId(0));
+        assert_eq!(cluster.pools().len(), 2);
+        for _ in 0..10 {
+            let (position, pool) = cluster.pick(&mut random, &[]).expect("one is healthy");
+            assert_eq!((position, pool.address().port()), (1, 2));
+        }
+        let states = ClusterStates::new(&snapshot(&[(1, false)]), None, &mut random);
+        assert!(states.get(ClusterId(0)).pick(&mut random, &[]).is_none());
+    }
+}

@@ -1,0 +1,259 @@
+//! Fields of Istio that are read but not honoured yet. Each use of one is a warning with its place:
+//! nothing is ignored in silence. The list shrinks as features come.
+
+use super::{Findings, ValidateOptions};
+use crate::config::Diagnostic;
+use crate::config::ResourceSet;
+use crate::config::destination_rule::{
+    ConnectionPoolSettings, DestinationRule, LoadBalancerSettings, SimpleLb, TrafficPolicy,
+};
+use crate::config::gateway::Gateway;
+use crate::config::service_entry::{Resolution, ServiceEntry};
+use crate::config::virtual_service::{HttpRoute, VirtualService};
+
+/// Code of every finding of this file.
+const CODE: &str = "RNG0100";
+
+pub(super) fn validate(
+    resources: &ResourceSet,
+    options: &ValidateOptions,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    for object in resources.gateways() {
+        let selected = object
+            .spec
+            .selector
+            .iter()
+            .all(|(label, value)| options.labels.get(label) == Some(value));
+        if selected {
+            gateway(&mut Findings::of(object, diagnostics));
+        }
+    }
+    for object in resources.virtual_services() {
+        // Rules for sidecars are not ours.
+        if object.spec.gateways.iter().any(|gateway| gateway != "mesh") {
+            virtual_service(&mut Findings::of(object, diagnostics));
+        }
+    }
+    for object in resources.destination_rules() {
+        destination_rule(&mut Findings::of(object, diagnostics));
+    }
+    for object in resources.service_entries() {
+        service_entry(&mut Findings::of(object, diagnostics));
+    }
+}
+
+/// Warn about a field when it is set.
+fn unless_absent<S: crate::config::Spec>(
+    findings: &mut Findings<'_, S>,
+    set: bool,
+    field: String,
+    effect: &str,
+) {
+    if set {
+        let message = format!("not honoured yet: {effect}");
+        findings.warn(CODE, &field, &message, "");
+    }
+}
+
+fn gateway(findings: &mut Findings<'_, Gateway>) {
+    for (index, server) in findings.object.spec.servers.iter().enumerate() {
+        let field = format!("spec.servers[{index}]");
+        if !server.is_plain_http() {
+            let message =
+                format!("protocol {} is not served yet: nothing listens for it", server.protocol());
+            findings.warn(CODE, &format!("{field}.port.protocol"), &message, "");
+            continue;
+        }
+        if server.protocol() == "GRPC-WEB" {
+            let field = format!("{field}.port.protocol");
+            findings.warn(CODE, &field, "served as plain HTTP: gRPC-Web is not translated yet", "");
+        }
+        let redirect = server.tls.as_ref().is_some_and(|tls| tls.https_redirect == Some(true));
+        unless_absent(
+            findings,
+            redirect,
+            format!("{field}.tls.httpsRedirect"),
+            "requests are served in clear text",
+        );
+        let unix = server.bind.as_deref().is_some_and(|bind| bind.starts_with("unix://"));
+        unless_absent(findings, unix, format!("{field}.bind"), "nothing listens there");
+    }
+}
+
+fn virtual_service(findings: &mut Findings<'_, VirtualService>) {
+    let spec = &findings.object.spec;
+    for (index, route) in spec.http.iter().enumerate() {
+        http_route(findings, route, &format!("spec.http[{index}]"));
+    }
+    unless_absent(findings, !spec.tls.is_empty(), "spec.tls".into(), "TLS is not served");
+    unless_absent(findings, !spec.tcp.is_empty(), "spec.tcp".into(), "TCP is not served");
+}
+
+fn http_route(findings: &mut Findings<'_, VirtualService>, route: &HttpRoute, field: &str) {
+    let left_out = "the rule is left out, later rules may take its requests";
+    let rows = [
+        ("redirect", route.redirect.is_some(), left_out),
+        ("directResponse", route.direct_response.is_some(), left_out),
+        ("delegate", route.delegate.is_some(), left_out),
+        ("rewrite", route.rewrite.is_some(), "path and host go on unchanged"),
+        ("timeout", route.timeout.is_some(), "requests may take any time"),
+        ("retries", route.retries.is_some(), "Istio's default policy is used"),
+        ("fault", route.fault.is_some(), "no fault is injected"),
+        ("mirror", route.mirror.is_some(), "nothing is mirrored"),
+        ("mirrors", !route.mirrors.is_empty(), "nothing is mirrored"),
+        ("mirrorPercent", route.mirror_percent.is_some(), "nothing is mirrored"),
+        ("mirrorPercentage", route.mirror_percentage.is_some(), "nothing is mirrored"),
+        ("corsPolicy", route.cors_policy.is_some(), "CORS is left to the service"),
+        ("headers", route.headers.is_some(), "headers go on unchanged"),
+    ];
+    for (name, set, effect) in rows {
+        unless_absent(findings, set, format!("{field}.{name}"), effect);
+    }
+    for (index, weighted) in route.route.iter().enumerate() {
+        let field = format!("{field}.route[{index}].headers");
+        unless_absent(findings, weighted.headers.is_some(), field, "headers go on unchanged");
+    }
+    for (index, condition) in route.match_.iter().enumerate() {
+        let field = format!("{field}.match[{index}]");
+        let stat_prefix = format!("{field}.statPrefix");
+        unless_absent(findings, condition.stat_prefix.is_some(), stat_prefix, "no statistics");
+        for (map, names) in
+            [("headers", &condition.headers), ("withoutHeaders", &condition.without_headers)]
+        {
+            for name in names.keys().filter(|name| name.starts_with("@request.auth.claims")) {
+                let field = format!("{field}.{map}[{name}]");
+                unless_absent(findings, true, field, "no token is validated: it never matches");
+            }
+        }
+    }
+}
+
+fn destination_rule(findings: &mut Findings<'_, DestinationRule>) {
+    let spec = &findings.object.spec;
+    unless_absent(
+        findings,
+        spec.workload_selector.is_some(),
+        "spec.workloadSelector".into(),
+        "the rule applies to every gateway",
+    );
+    if let Some(policy) = &spec.traffic_policy {
+        traffic_policy(findings, policy, "spec.trafficPolicy");
+    }
+    for (index, subset) in spec.subsets.iter().enumerate() {
+        if let Some(policy) = &subset.traffic_policy {
+            traffic_policy(findings, policy, &format!("spec.subsets[{index}].trafficPolicy"));
+        }
+    }
+}
+
+fn traffic_policy(findings: &mut Findings<'_, DestinationRule>, policy: &TrafficPolicy, field: &str) {
+    let rows = [
+        ("outlierDetection", policy.outlier_detection.is_some(), "nothing is ejected"),
+        ("tls", policy.tls.is_some(), "the service is called in clear text"),
+        ("tunnel", policy.tunnel.is_some(), "connections are direct"),
+        ("proxyProtocol", policy.proxy_protocol.is_some(), "no PROXY header is sent"),
+        ("retryBudget", policy.retry_budget.is_some(), "retries have no budget"),
+    ];
+    for (name, set, effect) in rows {
+        unless_absent(findings, set, format!("{field}.{name}"), effect);
+    }
+    blocks(findings, policy.load_balancer.as_ref(), policy.connection_pool.as_ref(), field);
+    for (index, settings) in policy.port_level_settings.iter().enumerate() {
+        let field = format!("{field}.portLevelSettings[{index}]");
+        let rows = [
+            ("outlierDetection", settings.outlier_detection.is_some(), "nothing is ejected"),
+            ("tls", settings.tls.is_some(), "the service is called in clear text"),
+        ];
+        for (name, set, effect) in rows {
+            unless_absent(findings, set, format!("{field}.{name}"), effect);
+        }
+        blocks(findings, settings.load_balancer.as_ref(), settings.connection_pool.as_ref(), &field);
+    }
+}
+
+fn blocks(
+    findings: &mut Findings<'_, DestinationRule>,
+    balancer: Option<&LoadBalancerSettings>,
+    pool: Option<&ConnectionPoolSettings>,
+    field: &str,
+) {
+    if let Some(balancer) = balancer {
+        let field = format!("{field}.loadBalancer");
+        let passthrough = balancer.simple == Some(SimpleLb::Passthrough);
+        let least = "LEAST_REQUEST is used";
+        let rows = [
+            ("simple", passthrough, least),
+            ("consistentHash", balancer.consistent_hash.is_some(), least),
+            ("localityLbSetting", balancer.locality_lb_setting.is_some(), "all localities are equal"),
+            ("zoneAwareLbSetting", balancer.zone_aware_lb_setting.is_some(), "all zones are equal"),
+            ("warmupDurationSecs", balancer.warmup_duration_secs.is_some(), "no slow start"),
+            ("warmup", balancer.warmup.is_some(), "no slow start"),
+        ];
+        for (name, set, effect) in rows {
+            unless_absent(findings, set, format!("{field}.{name}"), effect);
+        }
+    }
+    let Some(pool) = pool else { return };
+    let field = format!("{field}.connectionPool");
+    if let Some(tcp) = &pool.tcp {
+        let rows = [
+            ("maxConnections", tcp.max_connections.is_some(), "connections are not limited"),
+            ("tcpKeepalive", tcp.tcp_keepalive.is_some(), "no probes are sent"),
+            ("maxConnectionDuration", tcp.max_connection_duration.is_some(), "no limit"),
+            ("idleTimeout", tcp.idle_timeout.is_some(), "1 h is used"),
+        ];
+        for (name, set, effect) in rows {
+            unless_absent(findings, set, format!("{field}.tcp.{name}"), effect);
+        }
+    }
+    if let Some(http) = &pool.http {
+        let rows = [
+            ("http1MaxPendingRequests", http.http1_max_pending_requests.is_some(), "no limit"),
+            ("http2MaxRequests", http.http2_max_requests.is_some(), "no limit"),
+            ("maxRequestsPerConnection", http.max_requests_per_connection.is_some(), "no limit"),
+            ("maxRetries", http.max_retries.is_some(), "no limit"),
+            ("idleTimeout", http.idle_timeout.is_some(), "1 h is used"),
+            ("h2UpgradePolicy", http.h2_upgrade_policy.is_some(), "HTTP/1.1 is spoken"),
+            ("useClientProtocol", http.use_client_protocol.is_some(), "HTTP/1.1 is spoken"),
+            ("maxConcurrentStreams", http.max_concurrent_streams.is_some(), "HTTP/1.1 is spoken"),
+            ("http2KeepAlive", http.http2_keep_alive.is_some(), "HTTP/1.1 is spoken"),
+        ];
+        for (name, set, effect) in rows {
+            unless_absent(findings, set, format!("{field}.http.{name}"), effect);
+        }
+    }
+}
+
+fn service_entry(findings: &mut Findings<'_, ServiceEntry>) {
+    let spec = &findings.object.spec;
+    let resolved = matches!(
+        spec.resolution,
+        Some(Resolution::Dns | Resolution::DnsRoundRobin | Resolution::DynamicDns)
+    );
+    unless_absent(
+        findings,
+        resolved,
+        "spec.resolution".into(),
+        "names are not resolved, requests get 503 (UH)",
+    );
+    unless_absent(
+        findings,
+        spec.workload_selector.is_some(),
+        "spec.workloadSelector".into(),
+        "no workloads are known, requests get 503 (UH)",
+    );
+    unless_absent(
+        findings,
+        !spec.subject_alt_names.is_empty(),
+        "spec.subjectAltNames".into(),
+        "the service is called in clear text",
+    );
+    for (index, endpoint) in spec.endpoints.iter().enumerate() {
+        let field = format!("spec.endpoints[{index}]");
+        let unix = endpoint.address.starts_with("unix://");
+        unless_absent(findings, unix, format!("{field}.address"), "it is never connected to");
+        let set = endpoint.locality.is_some();
+        unless_absent(findings, set, format!("{field}.locality"), "all localities are equal");
+    }
+}

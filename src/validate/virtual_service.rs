@@ -1,0 +1,495 @@
+//! Rules of VirtualService (behaviour 11.3).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Findings;
+use super::names::{is_dns_label, is_header_name, is_host, is_port};
+use crate::config::scalar::Percent;
+use crate::config::virtual_service::{
+    CorsPolicy, Destination, Headers, HttpMatchRequest, HttpRoute, StringMatch, VirtualService,
+};
+use crate::router::StringMatch as Compiled;
+
+const PSEUDO_HEADERS: [&str; 5] = [":authority", ":method", ":path", ":scheme", ":protocol"];
+const RETRY_CONDITIONS: [&str; 16] = [
+    "5xx", "gateway-error", "reset", "reset-before-request", "connect-failure", "retriable-4xx",
+    "refused-stream", "retriable-status-codes", "retriable-headers", "envoy-ratelimited",
+    "http3-post-connect-failure", "cancelled", "deadline-exceeded", "internal",
+    "resource-exhausted", "unavailable",
+];
+const METHODS: [&str; 10] = [
+    "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*",
+];
+
+type Of<'o> = Findings<'o, VirtualService>;
+
+pub(super) fn validate(findings: &mut Of<'_>) {
+    let spec = &findings.object.spec;
+    let delegate = spec.hosts.is_empty();
+    if delegate && !(spec.gateways.is_empty() && spec.tls.is_empty() && spec.tcp.is_empty()) {
+        findings.error(
+            "spec",
+            "a VirtualService without hosts is a delegate: it has no gateways, tls or tcp",
+            "add `hosts`",
+        );
+    }
+    if spec.http.is_empty() && spec.tls.is_empty() && spec.tcp.is_empty() {
+        findings.error("spec", "none of `http`, `tls`, `tcp`", "add routes");
+    }
+    for (index, host) in spec.hosts.iter().enumerate() {
+        let field = format!("spec.hosts[{index}]");
+        if !is_host(host) {
+            let message = format!("`{host}` is not a host name, `*.` before one, or `*`");
+            findings.error(&field, &message, "wildcards stand for whole leading labels only");
+        }
+        if spec.hosts[..index].iter().any(|other| overlaps(other, host)) {
+            let message = format!("`{host}` overlaps another host of the list");
+            findings.error(&field, &message, "remove one of them");
+        }
+    }
+    for (index, gateway) in spec.gateways.iter().enumerate() {
+        let valid = match gateway.split_once('/') {
+            Some((namespace, name)) => {
+                (namespace == "." || is_dns_label(namespace)) && !name.is_empty()
+            }
+            None => !gateway.is_empty(),
+        };
+        if !valid {
+            let message = format!("`{gateway}` is not `name` or `namespace/name`");
+            findings.error(&format!("spec.gateways[{index}]"), &message, "");
+        }
+    }
+    export_to(findings, &spec.export_to);
+    let mut ended: Option<usize> = None;
+    for (index, route) in spec.http.iter().enumerate() {
+        let field = format!("spec.http[{index}]");
+        http_route(findings, route, &field, delegate);
+        if let Some(before) = ended {
+            findings.warn(
+                "IST0130",
+                &field,
+                &format!("never used: rule {before} before it takes every request"),
+                "move the rule that takes everything to the end",
+            );
+        } else if takes_everything(route) {
+            ended = Some(index);
+        }
+    }
+    for (index, route) in spec.tls.iter().enumerate() {
+        let field = format!("spec.tls[{index}]");
+        if route.match_.is_empty() {
+            findings.error(&field, "a tls route needs a match", "add `match: [{sniHosts: […]}]`");
+        }
+        for (position, condition) in route.match_.iter().enumerate() {
+            if condition.sni_hosts.is_empty() {
+                let field = format!("{field}.match[{position}]");
+                findings.error(&field, "a tls match needs `sniHosts`", "");
+            }
+        }
+        if route.route.is_empty() {
+            findings.error(&field, "a tls route needs destinations", "add `route`");
+        }
+    }
+    for (index, route) in spec.tcp.iter().enumerate() {
+        if route.route.is_empty() {
+            let field = format!("spec.tcp[{index}]");
+            findings.error(&field, "a tcp route needs destinations", "add `route`");
+        }
+    }
+}
+
+fn overlaps(one: &str, other: &str) -> bool {
+    let covers = |pattern: &str, host: &str| match pattern.strip_prefix('*') {
+        Some("") => true,
+        Some(suffix) => host.ends_with(suffix) && host.len() > suffix.len(),
+        None => pattern.eq_ignore_ascii_case(host),
+    };
+    covers(one, other) || covers(other, one)
+}
+
+/// Rules of `exportTo` lists.
+pub(super) fn export_to<S: crate::config::Spec>(findings: &mut Findings<'_, S>, scopes: &[String]) {
+    let own = findings.object.meta.namespace.clone();
+    for (index, scope) in scopes.iter().enumerate() {
+        let field = format!("spec.exportTo[{index}]");
+        if !matches!(scope.as_str(), "*" | "." | "~") && !is_dns_label(scope) {
+            findings.error(&field, &format!("`{scope}` is not a namespace, `.`, `*` or `~`"), "");
+        }
+        let same = |other: &String| {
+            other == scope || (scope == "." && *other == own) || (*other == "." && *scope == own)
+        };
+        if scopes[..index].iter().any(same) {
+            findings.error(&field, &format!("`{scope}` is given twice"), "");
+        }
+        if matches!(scope.as_str(), "*" | "~") && scopes.len() > 1 {
+            findings.error(&field, &format!("`{scope}` stands alone"), "remove the others");
+        }
+    }
+}
+
+fn takes_everything(route: &HttpRoute) -> bool {
+    let all = |condition: &HttpMatchRequest| {
+        let any_path = match &condition.uri {
+            None => true,
+            Some(StringMatch::Prefix(prefix)) => matches!(prefix.as_str(), "/" | ""),
+            Some(StringMatch::Regex(pattern)) => pattern == ".*",
+            _ => false,
+        };
+        any_path
+            && condition.scheme.is_none()
+            && condition.method.is_none()
+            && condition.authority.is_none()
+            && condition.headers.is_empty()
+            && condition.without_headers.is_empty()
+            && condition.query_params.is_empty()
+            && condition.port.is_none()
+            && condition.gateways.is_empty()
+            && condition.source_labels.is_empty()
+            && condition.source_namespace.is_none()
+    };
+    route.match_.is_empty() || route.match_.iter().any(all)
+}
+
+fn http_route(findings: &mut Of<'_>, route: &HttpRoute, field: &str, delegate: bool) {
+    let actions = [
+        !route.route.is_empty(),
+        route.redirect.is_some(),
+        route.direct_response.is_some(),
+        route.delegate.is_some(),
+    ];
+    match actions.iter().filter(|given| **given).count() {
+        0 => findings.error(
+            field,
+            "none of `route`, `redirect`, `directResponse`, `delegate`",
+            "say what to do with the requests",
+        ),
+        1 => {}
+        _ => findings.error(
+            field,
+            "more than one of `route`, `redirect`, `directResponse`, `delegate`",
+            "keep one of them",
+        ),
+    }
+    if delegate && route.delegate.is_some() {
+        findings.error(&format!("{field}.delegate"), "a delegate cannot delegate further", "");
+    }
+    let local = route.redirect.is_some() || route.direct_response.is_some();
+    if local && (route.fault.is_some() || route.rewrite.is_some()) {
+        findings.error(field, "`fault` and `rewrite` do not go with an answer of the gateway", "");
+    }
+    if route.mirror.is_some() && !route.mirrors.is_empty() {
+        findings.error(field, "`mirror` and `mirrors` exclude each other", "use `mirrors`");
+    }
+    for (index, condition) in route.match_.iter().enumerate() {
+        http_match(findings, condition, &format!("{field}.match[{index}]"));
+    }
+    destinations(findings, route, field);
+    if let Some(headers) = &route.headers {
+        header_operations(findings, headers, &format!("{field}.headers"));
+    }
+    redirect(findings, route, field);
+    if let Some(direct) = &route.direct_response
+        && !(200..=599).contains(&direct.status)
+    {
+        let message = format!("status {} is not one of 200 to 599", direct.status);
+        findings.error(&format!("{field}.directResponse.status"), &message, "");
+    }
+    if let Some(rewrite) = &route.rewrite {
+        let field = format!("{field}.rewrite");
+        let uri = rewrite.uri.as_deref().is_some_and(|uri| !uri.is_empty());
+        let authority = rewrite.authority.as_deref().is_some_and(|name| !name.is_empty());
+        if !uri && !authority && rewrite.uri_regex_rewrite.is_none() {
+            findings.error(&field, "`rewrite` says nothing", "add `uri` or `authority`");
+        }
+        if uri && rewrite.uri_regex_rewrite.is_some() {
+            findings.error(&field, "`uri` and `uriRegexRewrite` exclude each other", "");
+        }
+        if let Some(regex) = &rewrite.uri_regex_rewrite {
+            let field = format!("{field}.uriRegexRewrite");
+            if regex.match_.is_empty() || regex.rewrite.is_empty() {
+                findings.error(&field, "both `match` and `rewrite` are needed", "");
+            } else if let Err(error) = Compiled::regex(&regex.match_) {
+                findings.error(&format!("{field}.match"), &error.to_string(), "");
+            }
+        }
+    }
+    duration(findings, route.timeout.map(Into::into), &format!("{field}.timeout"));
+    retries(findings, route, field);
+    fault(findings, route, field);
+    if let Some(cors) = &route.cors_policy {
+        cors_policy(findings, cors, &format!("{field}.corsPolicy"));
+    }
+    percent(findings, route.mirror_percentage, &format!("{field}.mirrorPercentage"));
+    for (index, mirror) in route.mirrors.iter().enumerate() {
+        let field = format!("{field}.mirrors[{index}]");
+        match &mirror.destination {
+            Some(to) => destination(findings, to, &format!("{field}.destination")),
+            None => findings.error(&field, "a mirror needs a destination", ""),
+        }
+        percent(findings, mirror.percentage, &format!("{field}.percentage"));
+    }
+    if let Some(mirror) = &route.mirror {
+        destination(findings, mirror, &format!("{field}.mirror"));
+    }
+}
+
+fn destinations(findings: &mut Of<'_>, route: &HttpRoute, field: &str) {
+    let mut total = 0u64;
+    for (index, weighted) in route.route.iter().enumerate() {
+        let field = format!("{field}.route[{index}]");
+        total += u64::from(weighted.weight.unwrap_or(0));
+        match &weighted.destination {
+            Some(to) => destination(findings, to, &format!("{field}.destination")),
+            None => findings.error(&field, "a destination is missing", "add `destination: {host}`"),
+        }
+        if let Some(headers) = &weighted.headers {
+            header_operations(findings, headers, &format!("{field}.headers"));
+        }
+    }
+    if route.route.len() > 1 && total == 0 {
+        findings.error(
+            &format!("{field}.route"),
+            "the weights of several destinations are all 0",
+            "give at least one a weight",
+        );
+    }
+}
+
+fn destination(findings: &mut Of<'_>, to: &Destination, field: &str) {
+    if to.host == "*" || !is_host(&to.host) || to.host.starts_with('*') {
+        let message = format!("`{}` is not the host of a service", to.host);
+        findings.error(&format!("{field}.host"), &message, "");
+    }
+    if let Some(subset) = to.subset.as_deref()
+        && !subset.is_empty()
+        && !is_dns_label(subset)
+    {
+        findings.error(&format!("{field}.subset"), &format!("`{subset}` is not a name"), "");
+    }
+    if let Some(port) = &to.port
+        && !is_port(port.number)
+    {
+        let message = format!("{} is not a port (1 to 65535)", port.number);
+        findings.error(&format!("{field}.port.number"), &message, "");
+    }
+}
+
+fn http_match(findings: &mut Of<'_>, condition: &HttpMatchRequest, field: &str) {
+    let texts = [
+        ("uri", &condition.uri),
+        ("scheme", &condition.scheme),
+        ("method", &condition.method),
+        ("authority", &condition.authority),
+    ];
+    for (name, text) in texts {
+        if let Some(text) = text {
+            string_match(findings, text, &format!("{field}.{name}"), name == "uri");
+        }
+    }
+    let maps = [("headers", &condition.headers), ("withoutHeaders", &condition.without_headers)];
+    for (name, map) in maps {
+        for (header, text) in map {
+            let field = format!("{field}.{name}[{header}]");
+            let claims = header.starts_with("@request.auth.claims");
+            if !claims && !is_header_name(header) && !PSEUDO_HEADERS.contains(&header.as_str()) {
+                findings.error(&field, &format!("`{header}` is not a header name"), "");
+            }
+            value_match(findings, text.as_ref(), &field);
+        }
+    }
+    value_matches(findings, &condition.query_params, &format!("{field}.queryParams"));
+    if let Some(port) = condition.port
+        && !is_port(port)
+    {
+        findings.error(&format!("{field}.port"), &format!("{port} is not a port"), "");
+    }
+}
+
+fn value_matches(
+    findings: &mut Of<'_>,
+    map: &BTreeMap<String, Option<StringMatch>>,
+    field: &str,
+) {
+    for (name, text) in map {
+        value_match(findings, text.as_ref(), &format!("{field}[{name}]"));
+    }
+}
+
+fn value_match(findings: &mut Of<'_>, text: Option<&StringMatch>, field: &str) {
+    match text {
+        Some(StringMatch::Regex(pattern)) if pattern == "*" => {}
+        Some(text) => string_match(findings, text, field, false),
+        None => {}
+    }
+}
+
+fn string_match(findings: &mut Of<'_>, text: &StringMatch, field: &str, empty_prefix: bool) {
+    match text {
+        StringMatch::Prefix(prefix) if prefix.is_empty() && !empty_prefix => {
+            findings.error(field, "an empty prefix", "use `{}` to ask for presence");
+        }
+        StringMatch::Regex(pattern) => {
+            if let Err(error) = Compiled::regex(pattern) {
+                let help = "use RE2 syntax: no look-around, no back-references";
+                findings.error(field, &error.to_string(), help);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn header_operations(findings: &mut Of<'_>, headers: &Headers, field: &str) {
+    let sides = [("request", &headers.request), ("response", &headers.response)];
+    for (side, operations) in sides {
+        let Some(operations) = operations else { continue };
+        let field = format!("{field}.{side}");
+        for (action, map) in [("set", &operations.set), ("add", &operations.add)] {
+            for (name, value) in map {
+                let field = format!("{field}.{action}[{name}]");
+                let host = side == "request"
+                    && (name.eq_ignore_ascii_case(":authority") || name.eq_ignore_ascii_case("host"));
+                if !host && !is_header_name(name) {
+                    findings.error(&field, &format!("`{name}` is not a header name"), "");
+                }
+                if value.bytes().any(|byte| byte < 0x20 && byte != b'\t' || byte == 0x7f) {
+                    findings.error(&field, "the value has control characters", "");
+                }
+            }
+        }
+        for (index, name) in operations.remove.iter().enumerate() {
+            if !is_header_name(name) || name.eq_ignore_ascii_case("host") {
+                let field = format!("{field}.remove[{index}]");
+                findings.error(&field, &format!("`{name}` cannot be removed"), "");
+            }
+        }
+    }
+}
+
+fn redirect(findings: &mut Of<'_>, route: &HttpRoute, field: &str) {
+    let Some(redirect) = &route.redirect else { return };
+    let field = format!("{field}.redirect");
+    let nothing = redirect.uri.is_none()
+        && redirect.prefix_rewrite.is_none()
+        && redirect.authority.is_none()
+        && redirect.port.is_none()
+        && redirect.derive_port.is_none()
+        && redirect.scheme.is_none();
+    if nothing {
+        findings.error(&field, "`redirect` changes nothing", "add `uri`, `authority` or `scheme`");
+    }
+    if redirect.uri.is_some() && redirect.prefix_rewrite.is_some() {
+        findings.error(&field, "`uri` and `prefixRewrite` exclude each other", "");
+    }
+    if let Some(code) = redirect.redirect_code
+        && !matches!(code, 0 | 301 | 302 | 303 | 307 | 308)
+    {
+        let message = format!("{code} is not one of 301, 302, 303, 307, 308");
+        findings.error(&format!("{field}.redirectCode"), &message, "");
+    }
+    if let Some(scheme) = redirect.scheme.as_deref()
+        && !matches!(scheme, "" | "http" | "https")
+    {
+        let message = format!("`{scheme}` is neither http nor https");
+        findings.error(&format!("{field}.scheme"), &message, "");
+    }
+}
+
+fn duration(findings: &mut Of<'_>, value: Option<Duration>, field: &str) {
+    let Some(value) = value else { return };
+    if value < Duration::from_millis(1) {
+        findings.error(field, "a duration of less than 1ms", "leave it out for no limit");
+    } else if value.subsec_nanos() % 1_000_000 != 0 {
+        findings.error(field, "durations are whole milliseconds", "");
+    }
+}
+
+fn retries(findings: &mut Of<'_>, route: &HttpRoute, field: &str) {
+    let Some(retries) = &route.retries else { return };
+    let field = format!("{field}.retries");
+    if retries.attempts < 0 {
+        findings.error(&format!("{field}.attempts"), "attempts cannot be negative", "");
+    }
+    let more = retries.per_try_timeout.is_some()
+        || retries.retry_on.as_deref().is_some_and(|on| !on.is_empty())
+        || retries.retry_remote_localities.is_some();
+    if retries.attempts == 0 && more {
+        findings.error(&field, "attempts 0 turns retries off: nothing else may be set", "");
+    }
+    duration(
+        findings,
+        retries.per_try_timeout.map(Into::into),
+        &format!("{field}.perTryTimeout"),
+    );
+    duration(findings, retries.backoff.map(Into::into), &format!("{field}.backoff"));
+    for condition in retries.retry_on.as_deref().unwrap_or("").split(',') {
+        let code = condition.parse::<u16>().is_ok_and(|code| (100..600).contains(&code));
+        if !condition.is_empty() && !code && !RETRY_CONDITIONS.contains(&condition) {
+            findings.error(
+                &format!("{field}.retryOn"),
+                &format!("unknown condition `{condition}`"),
+                "conditions are separated by commas without spaces",
+            );
+        }
+    }
+}
+
+fn percent(findings: &mut Of<'_>, value: Option<Percent>, field: &str) {
+    if let Some(Percent { value }) = value
+        && !(0.0..=100.0).contains(&value)
+    {
+        findings.error(field, &format!("{value} is not a percentage (0 to 100)"), "");
+    }
+}
+
+fn fault(findings: &mut Of<'_>, route: &HttpRoute, field: &str) {
+    let Some(fault) = &route.fault else { return };
+    let field = format!("{field}.fault");
+    if fault.delay.is_none() && fault.abort.is_none() {
+        findings.error(&field, "neither `delay` nor `abort`", "");
+    }
+    if let Some(delay) = &fault.delay {
+        percent(findings, delay.percentage, &format!("{field}.delay.percentage"));
+        if delay.exponential_delay.is_some() {
+            let field = format!("{field}.delay.exponentialDelay");
+            findings.error(&field, "not supported by Istio", "use `fixedDelay`");
+        }
+        if delay.fixed_delay.is_none() {
+            findings.error(&format!("{field}.delay"), "`fixedDelay` is missing", "");
+        }
+    }
+    if let Some(abort) = &fault.abort {
+        percent(findings, abort.percentage, &format!("{field}.abort.percentage"));
+        if abort.http2_error.is_some() {
+            findings.error(&format!("{field}.abort.http2Error"), "not supported by Istio", "");
+        }
+        if let Some(status) = abort.http_status
+            && !(200..=599).contains(&status)
+        {
+            let message = format!("{status} is not a status (200 to 599)");
+            findings.error(&format!("{field}.abort.httpStatus"), &message, "");
+        }
+    }
+}
+
+fn cors_policy(findings: &mut Of<'_>, cors: &CorsPolicy, field: &str) {
+    for (index, origin) in cors.allow_origins.iter().enumerate() {
+        string_match(findings, origin, &format!("{field}.allowOrigins[{index}]"), false);
+    }
+    for (index, method) in cors.allow_methods.iter().enumerate() {
+        if !METHODS.contains(&method.as_str()) {
+            let field = format!("{field}.allowMethods[{index}]");
+            findings.error(&field, &format!("`{method}` is not a method"), "");
+        }
+    }
+    for (list, names) in
+        [("allowHeaders", &cors.allow_headers), ("exposeHeaders", &cors.expose_headers)]
+    {
+        for (index, name) in names.iter().enumerate() {
+            if name != "*" && !is_header_name(name) {
+                let field = format!("{field}.{list}[{index}]");
+                findings.error(&field, &format!("`{name}` is not a header name"), "");
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The thread of a worker: pin, build the runtime, serve the mailbox, drain.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::task::Poll;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::accept::Accepting;
+use super::mailbox::{Command, Mailbox, WorkerEvent, WorkerHandle, mailbox};
+use crate::access_log::AccessLogSink;
+use crate::ids::WorkerId;
+use crate::limits::UPSTREAM_IDLE_TIMEOUT;
+use crate::net::listener::Listener;
+use crate::net::oneshot;
+use crate::net::runtime::{self, Driver, RuntimeError};
+use crate::proxy::{ListenerSlot, Replica, WorkerContext};
+use crate::snapshot::Snapshot;
+use crate::upstream::ClusterStates;
+
+/// Access log lines wait at most this long on the worker.
+const TICK: Duration = Duration::from_millis(100);
+/// Ticks between two looks at the deadlines.
+const SWEEP_TICKS: u64 = 5;
+/// Ticks between two looks at the clock and the idle upstream connections.
+const SECOND_TICKS: u64 = 10;
+/// When draining, idle keep-alive connections may send one more request for at most this long.
+const DRAIN_IDLE_MAX: Duration = Duration::from_secs(5);
+
+/// What a worker is started with.
+pub struct WorkerConfig {
+    /// Which worker.
+    pub id: WorkerId,
+    /// The core to run on; none: wherever the kernel likes.
+    pub core: Option<usize>,
+    /// What its I/O runs on.
+    pub driver: Driver,
+    /// Downstream connections that it may hold.
+    pub connections_max: usize,
+    /// Where its access log lines go.
+    pub access_log: Option<AccessLogSink>,
+    /// Where it reports.
+    pub events: mpsc::Sender<WorkerEvent>,
+}
+
+/// Start a worker. It accepts nothing before its first [`Command::Publish`].
+pub fn spawn(config: WorkerConfig) -> io::Result<(WorkerHandle, JoinHandle<()>)> {
+    let (handle, mailbox) = mailbox(config.id)?;
+    let name = format!("worker-{}", config.id.0);
+    let thread = std::thread::Builder::new().name(name).spawn(move || run(config, mailbox))?;
+    Ok((handle, thread))
+}
+
+fn run(config: WorkerConfig, mailbox: Mailbox) {
+    if let Some(core) = config.core {
+        core_affinity::set_for_current(core_affinity::CoreId { id: core });
+    }
+    let (id, events) = (config.id, config.events.clone());
+    let event = match runtime::run(config.driver, worker(config, mailbox)) {
+        Ok(Ok(cut)) => WorkerEvent::Drained(id, cut),
+        Ok(Err(error)) => WorkerEvent::Failed(id, format!("its mailbox failed: {error}")),
+        Err(RuntimeError::Build(error)) => {
+            WorkerEvent::Failed(id, format!("its runtime could not be built: {error}"))
+        }
+        Err(RuntimeError::Panicked(message)) => WorkerEvent::Panicked(id, message),
+    };
+    // Nobody listens only when the process is ending anyway.
+    let _ = events.send(event);
+}
+
+/// The listeners of a worker.
+#[derive(Default)]
+struct Listeners(Vec<Accepting>);
+
+async fn worker(config: WorkerConfig, mailbox: Mailbox) -> io::Result<usize> {
+    let WorkerConfig { id, driver, connections_max, access_log, events, .. } = config;
+    let context = WorkerContext::new(id, driver, access_log);
+    let listeners = Rc::new(RefCell::new(Listeners::default()));
+    crate::net::spawn(tick(Rc::clone(&context)));
+    let (draining, drained) = oneshot::channel();
+    let mut draining = Some(draining);
+    let handle = |command| match command {
+        Command::Publish { snapshot, sockets } => {
+            let generation = snapshot.generation;
+            let event =
+                match publish(&context, &listeners, *snapshot, sockets, connections_max) {
+                    Ok(()) => WorkerEvent::Published(id, generation),
+                    Err(error) => WorkerEvent::Failed(id, error.to_string()),
+                };
+            let _ = events.send(event);
+        }
+        Command::SwapMetrics(request) => request.answer(&context.metrics),
+        Command::Drain(timeout) => {
+            let Some(done) = draining.take() else { return };
+            let (context, listeners) = (Rc::clone(&context), Rc::clone(&listeners));
+            crate::net::spawn(async move {
+                let cut = drain(&context, &listeners, timeout).await;
+                let _ = done.send(cut);
+            });
+        }
+        #[cfg(debug_assertions)]
+        Command::Panic => panic!("asked to panic"),
+    };
+    let mut orders = pin!(mailbox.serve(handle));
+    let mut drained = pin!(drained.receive());
+    let cut = std::future::poll_fn(|task| {
+        if let Poll::Ready(cut) = drained.as_mut().poll(task) {
+            return Poll::Ready(Ok(cut.unwrap_or(0)));
+        }
+        match orders.as_mut().poll(task) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            // Nobody can order anything any more: the process is ending.
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(0)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await?;
+    if let Some(sink) = context.access_log.borrow_mut().as_mut() {
+        sink.flush();
+    }
+    Ok(cut)
+}
+
+/// Route by `snapshot` from now on: take the new sockets, stop the listeners that it no longer has,
+/// and re-route the others.
+fn publish(
+    context: &Rc<WorkerContext>,
+    listeners: &RefCell<Listeners>,
+    snapshot: Snapshot,
+    sockets: Vec<(SocketAddr, TcpListener)>,
+    connections_max: usize,
+) -> io::Result<()> {
+    let clusters = {
+        let previous = context.replica.borrow();
+        let mut random = context.random.borrow_mut();
+        ClusterStates::new(&snapshot, Some(&previous.clusters), &mut random)
+    };
+    let route_table = |address: SocketAddr| {
+        snapshot
+            .listeners
+            .iter()
+            .find(|listener| listener.address == address)
+            .map(|listener| listener.route_table)
+    };
+    let mut listeners = listeners.borrow_mut();
+    let mut kept = Vec::new();
+    for accepting in listeners.0.drain(..) {
+        let table = route_table(accepting.slot.address);
+        accepting.slot.route_table.set(table);
+        match table {
+            Some(_) => kept.push(accepting),
+            None => accepting.stop(),
+        }
+    }
+    listeners.0 = kept;
+    let generation = snapshot.generation;
+    for (address, socket) in sockets {
+        let slot = Rc::new(ListenerSlot { address, route_table: route_table(address).into() });
+        let listener = Listener::adopt(socket, context.driver)?;
+        listeners.0.push(Accepting::start(context, listener, slot, connections_max));
+    }
+    *context.replica.borrow_mut() = Rc::new(Replica { snapshot, clusters });
+    context.count(|counters, gauges| {
+        counters.snapshot_swaps += 1;
+        gauges.generation = generation;
+    });
+    Ok(())
+}
+
+/// Stop accepting and wait for what is in flight. Returns how many connections had to be cut.
+async fn drain(
+    context: &Rc<WorkerContext>,
+    listeners: &RefCell<Listeners>,
+    timeout: Duration,
+) -> usize {
+    context.draining.set(true);
+    for accepting in listeners.borrow_mut().0.drain(..) {
+        accepting.stop();
+    }
+    let started = Instant::now();
+    let idle_until = DRAIN_IDLE_MAX.min(timeout / 3);
+    let mut idle_closed = false;
+    while !context.downstreams.is_empty() {
+        if started.elapsed() >= timeout {
+            let left = context.downstreams.len();
+            context.downstreams.cut_all();
+            crate::net::sleep(Duration::from_millis(50)).await;
+            return left;
+        }
+        if started.elapsed() >= idle_until {
+            // Once all of them, then those that became idle since (a response was on its way).
+            context.downstreams.close_idle();
+            idle_closed = true;
+        }
+        crate::net::sleep(Duration::from_millis(if idle_closed { 50 } else { 10 })).await;
+    }
+    0
+}
+
+/// What happens by the clock.
+async fn tick(context: Rc<WorkerContext>) {
+    let mut ticks = 0u64;
+    loop {
+        crate::net::sleep(TICK).await;
+        ticks += 1;
+        let dropped = match context.access_log.borrow_mut().as_mut() {
+            Some(sink) => {
+                sink.flush();
+                sink.take_dropped()
+            }
+            None => 0,
+        };
+        if dropped > 0 {
+            context.count(|counters, _| counters.access_log_dropped += dropped);
+        }
+        if ticks % SWEEP_TICKS == 0 {
+            let now_ms = context.clock.milliseconds(Instant::now());
+            let swept = context.downstreams.sweep(now_ms);
+            if swept != Default::default() {
+                context.count(|counters, _| {
+                    counters.downstream_idle_timeouts += swept.idle;
+                    counters.downstream_head_timeouts += swept.heads;
+                    counters.downstream_progress_timeouts += swept.stalled;
+                    counters.downstream_io_errors += swept.gone;
+                });
+            }
+        }
+        if ticks % SECOND_TICKS == 0 {
+            context.clock.tick();
+            sweep_upstreams(&context);
+        }
+    }
+}
+
+fn sweep_upstreams(context: &WorkerContext) {
+    let replica = Rc::clone(&context.replica.borrow());
+    let now_ms = context.clock.milliseconds(Instant::now());
+    let idle_timeout_ms = UPSTREAM_IDLE_TIMEOUT.as_millis() as u64;
+    let (mut gone, mut closed_by_upstream) = (0, 0);
+    for pool in replica.clusters.iter().flat_map(|cluster| cluster.pools()) {
+        let (expired, closed) = pool.sweep(now_ms, idle_timeout_ms);
+        gone += expired + closed;
+        closed_by_upstream += closed;
+    }
+    context.count(|counters, gauges| {
+        counters.upstream_closed += gone;
+        counters.upstream_closed_idle += closed_by_upstream;
+        gauges.upstream_idle -= gone;
+    });
+}

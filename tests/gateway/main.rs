@@ -1,0 +1,19 @@
+//! The real binary over real sockets, with clients and upstreams that we did not write. One test
+//! binary; a module per subject.
+//!
+//! Where a new test goes: what a manifest does to a request → `routing`; bytes on the wire →
+//! `framing` (malformed) or `messages` (well-formed); a promise about failures → `upstream_faults`;
+//! the life of the process → `lifecycle`, `reload`. No test asserts a time.
+
+mod support;
+
+mod check;
+mod demo;
+mod framing;
+mod lifecycle;
+mod messages;
+mod observability;
+mod reload;
+mod routing;
+mod upstream_faults;
+mod websocket;

@@ -1,0 +1,186 @@
+//! The gateway as a child process.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_ringress");
+/// Only keeps a hang from blocking the suite.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running gateway; killed when dropped.
+pub struct Gateway {
+    child: Child,
+    /// Where it listens for Gateway port 80.
+    pub address: SocketAddr,
+    /// Its admin port.
+    pub admin: SocketAddr,
+    directory: TempDir,
+    log: Arc<Mutex<String>>,
+    lines: Receiver<String>,
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    socket.local_addr().expect("bound").port()
+}
+
+/// The binary with arguments, for commands that end by themselves.
+pub fn ringress(arguments: &[&str]) -> std::process::Output {
+    Command::new(BINARY).args(arguments).env_remove("RUST_LOG").output().expect("the binary runs")
+}
+
+impl Gateway {
+    /// Start with these manifests and wait until it is ready.
+    pub fn start(manifests: &[(&str, &str)]) -> Gateway {
+        Gateway::start_with(manifests, &[])
+    }
+
+    /// Start with further arguments.
+    pub fn start_with(manifests: &[(&str, &str)], arguments: &[&str]) -> Gateway {
+        let directory = TempDir::new().expect("a directory");
+        for (name, text) in manifests {
+            write(directory.path(), name, text);
+        }
+        let port = free_port();
+        let mut child = Command::new(BINARY)
+            .arg("run")
+            .arg("--config")
+            .arg(directory.path())
+            .args(["--bind", "127.0.0.1", "--workers", "2", "--admin-only", "--admin-port", "0"])
+            .arg(format!("--port-map=80={port}"))
+            .args(arguments)
+            .env("RUST_LOG", "info")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let log = Arc::new(Mutex::new(String::new()));
+        let (sender, lines) = channel();
+        for stream in [
+            Box::new(child.stderr.take().expect("piped")) as Box<dyn Read + Send>,
+            Box::new(child.stdout.take().expect("piped")),
+        ] {
+            let (sender, log) = (sender.clone(), Arc::clone(&log));
+            std::thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    let mut log = log.lock().expect("not poisoned");
+                    log.push_str(&line);
+                    log.push('\n');
+                    drop(log);
+                    let _ = sender.send(line);
+                }
+            });
+        }
+        let mut gateway = Gateway {
+            child,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            directory,
+            log,
+            lines,
+        };
+        let ready = gateway.wait_for_line("ready");
+        let admin = ready
+            .split_once("admin=")
+            .and_then(|(_, rest)| rest.split_whitespace().next())
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_else(|| panic!("no admin address in {ready:?}"));
+        gateway.admin = admin;
+        gateway
+    }
+
+    /// Wait for a line of output that contains `text`.
+    pub fn wait_for_line(&self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    panic!("no line with {text:?} in:\n{}", self.log())
+                }
+            }
+        }
+    }
+
+    /// All output so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("not poisoned").clone()
+    }
+
+    /// `http://…` of a path on the gateway.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// GET an admin page.
+    pub async fn admin_page(&self, path: &str) -> String {
+        let response =
+            reqwest::get(format!("http://{}{path}", self.admin)).await.expect("the admin answers");
+        response.text().await.expect("a body")
+    }
+
+    /// Replace or add a manifest the way editors do: write beside, then rename.
+    pub fn write(&self, name: &str, text: &str) {
+        write(self.directory.path(), name, text);
+    }
+
+    /// Delete a manifest.
+    pub fn remove(&self, name: &str) {
+        std::fs::remove_file(self.directory.path().join(name)).expect("it exists");
+    }
+
+    /// Send a signal.
+    pub fn signal(&self, signal: libc::c_int) {
+        // SAFETY: a plain system call on our own child.
+        let outcome = unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
+        assert_eq!(outcome, 0, "the child is there");
+    }
+
+    /// Wait for the end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("our child") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it did not end; its log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The process id.
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of the gateway ---\n{}", self.log());
+        }
+    }
+}
+
+fn write(directory: &Path, name: &str, text: &str) {
+    let path = directory.join(name);
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).expect("a directory");
+    }
+    let beside = directory.join(format!(".{}.new", name.replace('/', "-")));
+    std::fs::write(&beside, text).expect("written");
+    std::fs::rename(&beside, &path).expect("renamed");
+}

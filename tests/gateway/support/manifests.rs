@@ -1,0 +1,43 @@
+//! Manifests that most tests start from.
+
+use std::net::SocketAddr;
+
+/// The two manifests of the tutorial, exactly as a user writes them.
+pub const HELLO: &str = include_str!("../../../config/hello/gateway.yaml");
+
+/// The `hello` Service with these endpoints.
+pub fn hello_service(endpoints: &[SocketAddr]) -> String {
+    service("hello", endpoints)
+}
+
+/// A Service `name` in `default` with port 80 and one EndpointSlice per endpoint (endpoints of one
+/// slice share their port).
+pub fn service(name: &str, endpoints: &[SocketAddr]) -> String {
+    let mut text = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\n\
+         spec:\n  ports:\n  - {{name: http, port: 80}}\n"
+    );
+    for (index, endpoint) in endpoints.iter().enumerate() {
+        text.push_str(&format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata:\n  name: {name}-{index}\n  namespace: default\n  \
+             labels: {{kubernetes.io/service-name: {name}}}\n\
+             addressType: IPv4\nports:\n- {{name: http, port: {port}}}\n\
+             endpoints:\n- addresses: [{ip}]\n",
+            port = endpoint.port(),
+            ip = endpoint.ip()
+        ));
+    }
+    text
+}
+
+/// A Gateway for every host and a VirtualService `name` with this `http` block (indented by two).
+pub fn any_host(http: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: gateway}}\n\
+         spec:\n  selector: {{istio: ingressgateway}}\n  servers:\n  \
+         - port: {{number: 80, name: http, protocol: HTTP}}\n    hosts: [\"*\"]\n\
+         ---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n\
+         metadata: {{name: routes}}\nspec:\n  hosts: [\"*\"]\n  gateways: [gateway]\n  http:\n{http}"
+    )
+}
