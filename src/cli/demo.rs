@@ -13,7 +13,7 @@ use monoio::io::sink::SinkExt;
 use monoio::io::stream::Stream;
 use monoio::net::TcpStream;
 use monoio_http::common::request::Request;
-use monoio_http::h1::codec::decoder::RequestDecoder;
+use monoio_http::h1::codec::decoder::{FillPayload, RequestDecoder};
 use monoio_http::h1::codec::encoder::GenericEncoder;
 use monoio_http::h1::payload::{FixedPayload, Payload};
 
@@ -144,9 +144,9 @@ async fn serve_connection(stream: TcpStream) {
     let mut responses = GenericEncoder::new(writer);
     while let Some(Ok(request)) = requests.next().await {
         // The whole body is taken before the answer, as the decoder wants it.
-        let (head, payload) = request.into_parts();
-        if let Payload::Fixed(mut body) = payload {
-            let _ = body.next().await;
+        let (head, _unread) = request.into_parts();
+        if requests.fill_payload().await.is_err() {
+            return;
         }
         let Ok(response) = answer(&Request::from_parts(head, Payload::None)) else { return };
         if responses.send_and_flush(response).await.is_err() {

@@ -178,15 +178,25 @@ fn route(
         operation: route.operation.as_bytes(),
         request_id,
     };
-    info.grpc = write_upstream_head(
-        &mut scratch.request,
-        &mut scratch.attempt_count_at,
-        parsed,
-        &head,
-        &forwarded,
-    );
-    scratch.fields.set_request_id(&format_request_id(request_id));
+    let written = write_upstream_head(&mut scratch.request, parsed, &head, &forwarded);
+    info.grpc = written.grpc;
+    scratch.attempt_count_at = written.attempt_count_at;
+    if context.access_log.borrow().is_some() {
+        scratch.fields.set_request_id(&format_request_id(request_id));
+        let forwarded_for = scratch.request.get(written.forwarded_for).unwrap_or_default();
+        scratch.fields.set_forwarded_for(forwarded_for);
+    }
     Ok(cluster)
+}
+
+/// What was met while writing the upstream head, and where in it things stand.
+struct Written {
+    /// It is a gRPC request.
+    grpc: bool,
+    /// The value of `x-forwarded-for`.
+    forwarded_for: std::ops::Range<usize>,
+    /// The value of `x-envoy-attempt-count`.
+    attempt_count_at: usize,
 }
 
 /// What the gateway says about the client.
@@ -199,14 +209,13 @@ struct Forwarded<'a> {
 
 /// Write the head that goes upstream, from parsed parts: what is end-to-end of the client's fields
 /// in their order and case, then what the gateway says (behaviour of Envoy's connection manager for
-/// a request from outside). Returns whether it is a gRPC request.
+/// a request from outside).
 fn write_upstream_head(
     out: &mut Vec<u8>,
-    attempt_count_at: &mut usize,
     parsed: &ParsedRequest<'_>,
     head: &RequestHead<'_>,
     forwarded: &Forwarded<'_>,
-) -> bool {
+) -> Written {
     let mut grpc = false;
     let mut has_content_length = false;
     let mut has_host = false;
@@ -280,13 +289,15 @@ fn write_upstream_head(
     }
 
     out.extend_from_slice(b"x-forwarded-for: ");
+    let forwarded_for_at = out.len();
     if forwarded_for_lines > 0 {
-        for value in forwarded_for(head) {
+        for value in forwarded_for_lines_of(head) {
             out.extend_from_slice(value);
             out.push(b',');
         }
     }
     out.extend_from_slice(forwarded.peer_text);
+    let forwarded_for = forwarded_for_at..out.len();
     out.extend_from_slice(b"\r\n");
     let trusted = forwarded.trusted_proxies > 0;
     match forwarded_proto {
@@ -304,12 +315,12 @@ fn write_upstream_head(
         write_field(out, b"x-envoy-decorator-operation", forwarded.operation);
     }
     out.extend_from_slice(b"x-envoy-attempt-count: ");
-    *attempt_count_at = out.len();
+    let attempt_count_at = out.len();
     out.extend_from_slice(b"1\r\n\r\n");
-    grpc
+    Written { grpc, forwarded_for, attempt_count_at }
 }
 
-fn forwarded_for<'h>(head: &'h RequestHead<'_>) -> impl DoubleEndedIterator<Item = &'h [u8]> {
+fn forwarded_for_lines_of<'h>(head: &'h RequestHead<'_>) -> impl DoubleEndedIterator<Item = &'h [u8]> {
     head.headers
         .iter()
         .filter(|field| field.known == KnownHeader::XForwardedFor && !field.value.is_empty())
@@ -327,7 +338,7 @@ fn external_address<'a>(
         return forwarded.peer_text;
     }
     let mut wanted = forwarded.trusted_proxies as usize;
-    for line in forwarded_for(head).rev() {
+    for line in forwarded_for_lines_of(head).rev() {
         for entry in line.rsplit(|byte| *byte == b',') {
             wanted -= 1;
             if wanted == 0 {
@@ -423,9 +434,9 @@ mod tests {
             request_id: 0,
         };
         let mut out = Vec::new();
-        let mut at = 0;
-        write_upstream_head(&mut out, &mut at, &parsed, &parsed.head, &forwarded);
-        assert_eq!(out[at], b'1');
+        let written = write_upstream_head(&mut out, &parsed, &parsed.head, &forwarded);
+        assert_eq!(out[written.attempt_count_at], b'1');
+        assert!(out[written.forwarded_for].ends_with(b"10.1.2.3"));
         String::from_utf8(out).expect("ascii")
     }
 

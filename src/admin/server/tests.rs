@@ -99,6 +99,7 @@ fn report() -> StatusReport {
             gateways: vec!["default/hello-gateway".to_owned()],
         }],
         routes: vec![Route {
+            operation: String::new(),
             name: "main".to_owned(),
             virtual_service: "default/frontend".to_owned(),
             action: RouteAction::Forward(Forward {
