@@ -367,7 +367,10 @@ fn title(scenario: Scenario, options: &Options) -> String {
             format!("{connections} keep-alive connections, 1 MiB bodies (µs per MiB)")
         }
         Scenario::Connect => {
-            format!("a new connection per request, {connections} at a time, 100-byte bodies")
+            format!(
+                "a new connection per request, {connections} at a time, 100-byte bodies (the \
+                 floor opens one upstream as well, the others keep theirs)"
+            )
         }
         Scenario::Hosts => format!(
             "ringress, {connections} keep-alive connections, 100-byte bodies, one VirtualService \

@@ -3,14 +3,15 @@
 use std::fs;
 use std::process::Command;
 
-/// The processor's name and the number of cores we may use.
+/// The processor's name and the number of cores.
 pub(crate) fn processor() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = text
         .lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
         .map_or("unknown processor", |(_, name)| name.trim());
-    format!("{name}, {} cores", crate::sys::allowed_cores().len())
+    let cores = text.lines().filter(|line| line.starts_with("processor")).count();
+    format!("{name}, {cores} cores")
 }
 
 /// The kernel's release.

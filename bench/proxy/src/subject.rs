@@ -121,14 +121,19 @@ fn on_path(name: &str) -> Option<PathBuf> {
     places.map(|place| place.join(name)).find(|program| program.is_file())
 }
 
-/// The first line that a program says about itself, without its own path.
+/// What a program says about its version, in its own words.
 fn version_line(program: &Path, flag: &str) -> String {
     let Ok(output) = Command::new(program).arg(flag).output() else { return "unknown".to_owned() };
     let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
+    version_in(&String::from_utf8_lossy(&said)).to_owned()
+}
+
+/// The first line with words in it, from the version on where it is announced as `version:`, and
+/// without a trailing address.
+fn version_in(said: &str) -> &str {
     let line = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unknown");
-    let line = line.replace(&program.display().to_string(), "");
-    line.trim().trim_start_matches("version:").trim().to_owned()
+    let line = line.split_once("version:").map_or(line, |(_, version)| version);
+    line.split(" - http").next().unwrap_or(line).trim()
 }
 
 /// What a start needs to know.
@@ -276,6 +281,19 @@ mod tests {
                 let open = word.len() > 2 && word.starts_with('@') && word.ends_with('@');
                 assert!(!open, "{word} is left open");
             }
+        }
+    }
+
+    #[test]
+    fn versions_are_found_in_what_programs_say() {
+        for (said, version) in [
+            ("nginx version: nginx/1.22.1\n", "nginx/1.22.1"),
+            ("\n/opt/envoy  version: 9e55/1.40.0/Clean\n\n", "9e55/1.40.0/Clean"),
+            ("HAProxy version 2.6.12 - https://haproxy.org/\nStatus: x", "HAProxy version 2.6.12"),
+            ("ringress 0.1.0\n", "ringress 0.1.0"),
+            ("", "unknown"),
+        ] {
+            assert_eq!(version_in(said), version);
         }
     }
 

@@ -7,9 +7,9 @@ use io_uring::IoUring;
 use io_uring::types::BufRingEntry;
 
 /// Number of buffers, a power of two.
-const COUNT: u16 = 256;
+const COUNT: u16 = 128;
 /// Bytes of one buffer.
-const SIZE: usize = 16 * 1024;
+const SIZE: usize = 32 * 1024;
 
 /// A ring of provided buffers and the memory behind it.
 pub(super) struct Buffers {
