@@ -1,0 +1,408 @@
+//! The driver: runs scenarios and subjects in interleaved rounds and prints the tables.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use crate::child::Pinned;
+use crate::load::Outcome;
+use crate::options::{HELP, Options};
+use crate::proc_stat::ProcessTree;
+use crate::report::{IdleRow, Required, Row, Sample, cpu_table, idle_table, ratio, required_table};
+use crate::scenario::Scenario;
+use crate::subject::{Installed, Subject, Surroundings, find};
+use crate::table::{Style, thousands};
+use crate::{machine, manifest, sys};
+
+/// Time beyond its window that a load run may take: connecting, the last responses, a busy core.
+const LOAD_PATIENCE: Duration = Duration::from_secs(20);
+/// Longest time for all idle connections to be opened.
+const IDLE_PATIENCE: Duration = Duration::from_secs(90);
+/// Rest before the memory of idle connections is read, for what a proxy frees when it is idle.
+const IDLE_REST: Duration = Duration::from_secs(2);
+
+/// Runs what the arguments ask for. Exit code 1 when Ringress or the floor could not be measured.
+pub(crate) fn main(args: impl Iterator<Item = String>) -> Result<ExitCode, String> {
+    let args: Vec<String> = args.collect();
+    let Some(options) = Options::parse(args.iter().cloned())? else {
+        print!("{HELP}");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let cores = sys::allowed_cores();
+    for core in [options.proxy_core, options.load_core] {
+        if !cores.contains(&core) {
+            return Err(format!(
+                "core {core} is not among {cores:?}: two cores are needed, see --proxy-core"
+            ));
+        }
+    }
+    sys::catch_interrupts();
+    // What the driver itself does must not disturb the proxy.
+    sys::pin_to_core(options.load_core).map_err(|error| format!("cannot pin: {error}"))?;
+    let found: Vec<(Subject, Result<Installed, String>)> =
+        options.subjects.iter().map(|&subject| (subject, find(subject, &options))).collect();
+    let scratch = Scratch::new()?;
+    let (_backend, backend_port) = start_backend(&options, scratch.path())?;
+    let around = Surroundings { options: &options, directory: scratch.path(), backend_port };
+    let mut bench = Bench { around, found, measured: Measured::default(), failed: false };
+    bench.print_header(&args);
+    for &scenario in &options.scenarios {
+        bench.run(scenario)?;
+    }
+    println!("{}", required_table(&bench.measured.required(), options.style));
+    Ok(if bench.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// A directory of our own that is removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self, String> {
+        let path = std::env::temp_dir().join(format!("bench-proxy-{}", std::process::id()));
+        std::fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn ourselves(part: &str) -> Result<Command, String> {
+    let mut command = Command::new(std::env::current_exe().map_err(|error| error.to_string())?);
+    command.arg(part);
+    Ok(command)
+}
+
+fn start_backend(options: &Options, directory: &Path) -> Result<(Pinned, u16), String> {
+    let log = directory.join("backend.log");
+    let mut backend =
+        Pinned::start("backend", ourselves("backend")?, options.load_core, &log, true)?;
+    let line = backend.line(Duration::from_secs(10))?;
+    let port = line
+        .strip_prefix("listening ")
+        .and_then(|port| port.parse().ok())
+        .ok_or_else(|| format!("backend: unexpected words {line:?}"))?;
+    Ok((backend, port))
+}
+
+/// The medians that the required figures need.
+#[derive(Default)]
+struct Measured {
+    /// Total µs by subject.
+    keepalive: Vec<(Subject, f64)>,
+    body_1m: Vec<(Subject, f64)>,
+    one_host: Option<f64>,
+    many_hosts: Option<f64>,
+    idle_bytes: Option<f64>,
+}
+
+impl Measured {
+    fn required(&self) -> Vec<Required> {
+        let of = |list: &[(Subject, f64)], subject| {
+            list.iter().find(|(known, _)| *known == subject).map(|&(_, value)| value)
+        };
+        let against =
+            |list: &[(Subject, f64)], base| ratio(of(list, Subject::Ringress), of(list, base));
+        let figure = |figure, limit, measured| Required { figure, limit, measured };
+        vec![
+            figure("CPU per request / floor", 1.25, against(&self.keepalive, Subject::Floor)),
+            figure("CPU per request / nginx", 0.90, against(&self.keepalive, Subject::Nginx)),
+            figure("CPU per request / Envoy", 0.30, against(&self.keepalive, Subject::Envoy)),
+            figure("1 MiB body: CPU per MiB / nginx", 1.0, against(&self.body_1m, Subject::Nginx)),
+            figure("many hosts against 1 host", 1.05, ratio(self.many_hosts, self.one_host)),
+            figure("resident bytes per idle connection", 2048.0, self.idle_bytes),
+        ]
+    }
+}
+
+struct Bench<'a> {
+    around: Surroundings<'a>,
+    found: Vec<(Subject, Result<Installed, String>)>,
+    measured: Measured,
+    /// One of ours could not be measured.
+    failed: bool,
+}
+
+/// One row of a scenario: a subject, the hosts it is configured for and those asked for.
+struct Entry {
+    label: String,
+    subject: Subject,
+    configured: Vec<String>,
+    /// How many of the configured hosts are asked for.
+    asked: usize,
+}
+
+impl Bench<'_> {
+    fn print_header(&self, args: &[String]) {
+        let options = self.around.options;
+        let markdown = options.style == Style::Markdown;
+        let item = if markdown { "- " } else { "" };
+        println!("{item}date: {}", sys::today());
+        println!("{item}machine: {}", machine::processor());
+        println!("{item}kernel: {}", machine::kernel());
+        println!("{item}revision: {}", machine::revision());
+        let command = format!("cargo run --release -p bench-proxy -- {}", args.join(" "));
+        let quote = if markdown { "`" } else { "" };
+        println!("{item}command: {quote}{}{quote}", command.trim_end());
+        for (subject, found) in &self.found {
+            let version = found.as_ref().map_or_else(|reason| reason, |found| &found.version);
+            println!("{item}{}: {version}", subject.name());
+        }
+        println!();
+    }
+
+    fn run(&mut self, scenario: Scenario) -> Result<(), String> {
+        let options = self.around.options;
+        let mark = if options.style == Style::Markdown { "### " } else { "" };
+        println!("{mark}{}: {}\n", scenario.name(), title(scenario, options));
+        match scenario {
+            Scenario::Idle => {
+                let rows = self.run_idle()?;
+                println!("{}", idle_table(&rows, options.idle_connections, options.style));
+            }
+            Scenario::Hosts => {
+                let rows = self.run_hosts()?;
+                let first: Vec<String> = rows.iter().take(1).map(|row| row.label.clone()).collect();
+                println!("{}", cpu_table(&rows, &first, options.style));
+            }
+            _ => {
+                let rows = self.run_subjects(scenario)?;
+                let against: Vec<String> = options
+                    .subjects
+                    .iter()
+                    .filter(|&&subject| subject != Subject::Ringress)
+                    .map(|subject| subject.name().to_owned())
+                    .collect();
+                println!("{}", cpu_table(&rows, &against, options.style));
+            }
+        }
+        Ok(())
+    }
+
+    fn run_subjects(&mut self, scenario: Scenario) -> Result<Vec<Row>, String> {
+        let entries: Vec<Entry> = self
+            .around
+            .options
+            .subjects
+            .iter()
+            .map(|&subject| Entry {
+                label: subject.name().to_owned(),
+                subject,
+                configured: vec![manifest::HELLO.to_owned()],
+                asked: 1,
+            })
+            .collect();
+        let rows = self.rounds(scenario, &entries)?;
+        let totals = entries
+            .iter()
+            .zip(&rows)
+            .filter_map(|(entry, row)| Some((entry.subject, row.total_us()?)))
+            .collect();
+        match scenario {
+            Scenario::Keepalive => self.measured.keepalive = totals,
+            Scenario::Body1m => self.measured.body_1m = totals,
+            _ => {}
+        }
+        Ok(rows)
+    }
+
+    fn run_hosts(&mut self) -> Result<Vec<Row>, String> {
+        let count = self.around.options.hosts;
+        let many: Vec<String> = (0..count).map(manifest::host).collect();
+        let entry = |label: String, configured: &[String], asked| Entry {
+            label,
+            subject: Subject::Ringress,
+            configured: configured.to_vec(),
+            asked,
+        };
+        let number = thousands(count as f64);
+        let entries = [
+            entry("1 host".to_owned(), &many[..1], 1),
+            entry(format!("{number} hosts, one asked for"), &many, 1),
+            entry(format!("{number} hosts, each asked for in turn"), &many, count),
+        ];
+        let rows = self.rounds(Scenario::Hosts, &entries)?;
+        self.measured.one_host = rows.first().and_then(Row::total_us);
+        self.measured.many_hosts = rows.last().and_then(Row::total_us);
+        Ok(rows)
+    }
+
+    /// Each entry once per round. A failure ends that entry's part; an interrupt ends everything.
+    fn rounds(&mut self, scenario: Scenario, entries: &[Entry]) -> Result<Vec<Row>, String> {
+        let mut rows: Vec<Row> = entries
+            .iter()
+            .map(|entry| Row { label: entry.label.clone(), samples: Vec::new(), failure: None })
+            .collect();
+        for round in 1..=self.around.options.rounds {
+            for (entry, row) in entries.iter().zip(&mut rows) {
+                if row.failure.is_some() {
+                    continue;
+                }
+                eprintln!("{}, round {round}: {}", scenario.name(), entry.label);
+                match self.measure(scenario, entry) {
+                    Ok(sample) => row.samples.push(sample),
+                    Err(failure) => {
+                        stop_if_interrupted()?;
+                        self.failed |= entry.subject.is_ours();
+                        row.failure = Some(failure);
+                    }
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    fn installed(&self, subject: Subject) -> Result<&Installed, String> {
+        match self.found.iter().find(|(known, _)| *known == subject) {
+            Some((_, Ok(installed))) => Ok(installed),
+            Some((_, Err(reason))) => Err(reason.clone()),
+            None => Err("left out by --subjects".to_owned()),
+        }
+    }
+
+    fn measure(&self, scenario: Scenario, entry: &Entry) -> Result<Sample, String> {
+        let options = self.around.options;
+        let mut proxy = self.installed(entry.subject)?.start(&self.around, &entry.configured)?;
+        let mut command = ourselves("load")?;
+        command.args(["--port", &proxy.port.to_string(), "--path", scenario.path()]);
+        command.args(["--connections", &options.connections.to_string()]);
+        command.args(["--seconds", &options.window.as_secs_f64().to_string()]);
+        command.args(["--warmup", &options.warmup.as_secs_f64().to_string()]);
+        command.args(["--cpu-of", &proxy.process.pid().to_string()]);
+        if scenario == Scenario::Hosts {
+            command.args(["--hosts", &entry.asked.to_string()]);
+        } else {
+            command.args(["--host", manifest::HELLO]);
+        }
+        if scenario == Scenario::Connect {
+            command.arg("--close");
+        }
+        let log = self.around.directory.join("load.log");
+        let mut load = Pinned::start("load", command, options.load_core, &log, true)?;
+        let line = load.line(options.warmup + options.window + LOAD_PATIENCE);
+        // If the proxy has ended, that is the reason, whatever the generator says.
+        proxy.process.still_runs()?;
+        let line = line?;
+        let outcome =
+            Outcome::from_line(&line).ok_or_else(|| format!("load: unexpected words {line:?}"))?;
+        Sample::from_outcome(&outcome)
+    }
+
+    fn run_idle(&mut self) -> Result<Vec<IdleRow>, String> {
+        let options = self.around.options;
+        let mut rows: Vec<IdleRow> = options
+            .subjects
+            .iter()
+            .filter(|&&subject| subject != Subject::Floor)
+            .map(|&subject| IdleRow { subject, samples: Vec::new(), failure: None })
+            .collect();
+        for round in 1..=options.rounds {
+            for row in &mut rows {
+                if row.failure.is_some() {
+                    continue;
+                }
+                eprintln!("idle, round {round}: {}", row.subject.name());
+                match self.measure_idle(row.subject) {
+                    Ok(sample) => row.samples.push(sample),
+                    Err(failure) => {
+                        stop_if_interrupted()?;
+                        self.failed |= row.subject.is_ours();
+                        row.failure = Some(failure);
+                    }
+                }
+            }
+        }
+        self.measured.idle_bytes = rows
+            .iter()
+            .find(|row| row.subject == Subject::Ringress)
+            .and_then(|row| row.bytes_per_connection(options.idle_connections));
+        Ok(rows)
+    }
+
+    /// Resident bytes before and with all connections idle.
+    fn measure_idle(&self, subject: Subject) -> Result<(u64, u64), String> {
+        let options = self.around.options;
+        let count = options.idle_connections;
+        let hosts = [manifest::HELLO.to_owned()];
+        let mut proxy = self.installed(subject)?.start(&self.around, &hosts)?;
+        let tree = ProcessTree::of(proxy.process.pid());
+        let resident = || tree.resident_bytes().ok_or_else(|| "it ended".to_owned());
+        let before = resident()?;
+        let mut command = ourselves("load")?;
+        command.args(["--port", &proxy.port.to_string(), "--idle", &count.to_string()]);
+        let log = self.around.directory.join("load.log");
+        let mut load = Pinned::start("load", command, options.load_core, &log, true)?;
+        let line = load.line(IDLE_PATIENCE);
+        proxy.process.still_runs()?;
+        line?;
+        std::thread::sleep(IDLE_REST);
+        let with = resident()?;
+        load.end_input();
+        let line = load.line(Duration::from_secs(10))?;
+        if line != format!("held={count}") {
+            return Err(format!("not all of {count} connections were kept open: {line}"));
+        }
+        Ok((before, with))
+    }
+}
+
+fn stop_if_interrupted() -> Result<(), String> {
+    if sys::interrupted() { Err("interrupted".to_owned()) } else { Ok(()) }
+}
+
+/// What a scenario does, in words.
+fn title(scenario: Scenario, options: &Options) -> String {
+    let connections = thousands(options.connections as f64);
+    match scenario {
+        Scenario::Keepalive => format!("{connections} keep-alive connections, 100-byte bodies"),
+        Scenario::Body10k => format!("{connections} keep-alive connections, 10 KiB bodies"),
+        Scenario::Body1m => {
+            format!("{connections} keep-alive connections, 1 MiB bodies (µs per MiB)")
+        }
+        Scenario::Connect => {
+            format!(
+                "a new connection per request, {connections} at a time, 100-byte bodies (the \
+                 floor opens one upstream as well, the others keep theirs)"
+            )
+        }
+        Scenario::Hosts => format!(
+            "ringress, {connections} keep-alive connections, 100-byte bodies, one VirtualService \
+             per host"
+        ),
+        Scenario::Idle => format!(
+            "{} keep-alive connections, idle after one request each",
+            thousands(options.idle_connections as f64)
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn required_figures_come_from_their_scenario() {
+        let measured = Measured {
+            keepalive: vec![
+                (Subject::Floor, 8.0),
+                (Subject::Ringress, 9.0),
+                (Subject::Envoy, 36.0),
+            ],
+            body_1m: vec![(Subject::Ringress, 500.0), (Subject::Nginx, 400.0)],
+            one_host: Some(10.0),
+            many_hosts: Some(10.2),
+            idle_bytes: Some(1500.0),
+        };
+        let figures: Vec<Option<f64>> =
+            measured.required().into_iter().map(|figure| figure.measured).collect();
+        let expected = [Some(1.125), None, Some(0.25), Some(1.25), Some(1.02), Some(1500.0)];
+        assert_eq!(figures, expected);
+    }
+}

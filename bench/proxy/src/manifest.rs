@@ -1,0 +1,96 @@
+//! The configuration under test, as manifests: a Gateway, one VirtualService per host, the hello
+//! Service and its endpoint.
+
+use std::fmt::Write;
+
+/// The host of single-host runs.
+pub(crate) const HELLO: &str = "hello.com";
+
+/// Host number `index` of many-host runs.
+pub(crate) fn host(index: usize) -> String {
+    format!("h{index:05}.example.com")
+}
+
+/// Manifests that route every host, with the path prefix `/`, to a backend on 127.0.0.1.
+pub(crate) fn render(hosts: &[String], backend_port: u16) -> String {
+    let mut text = String::from(
+        "\
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: hello-gateway, namespace: default}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - port: {number: 80, name: http, protocol: HTTP}
+    hosts: [\"*\"]
+",
+    );
+    for (index, host) in hosts.iter().enumerate() {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "\
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: hello-{index}, namespace: default}}
+spec:
+  hosts: [\"{host}\"]
+  gateways: [hello-gateway]
+  http:
+  - match:
+    - uri: {{prefix: /}}
+    route:
+    - destination:
+        host: hello.default.svc.cluster.local
+        port: {{number: 80}}
+"
+        );
+    }
+    let _ = write!(
+        text,
+        "\
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: hello, namespace: default}}
+spec:
+  selector: {{app: hello}}
+  ports:
+  - {{name: http, port: 80, targetPort: {backend_port}}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: hello-1
+  namespace: default
+  labels: {{kubernetes.io/service-name: hello}}
+addressType: IPv4
+ports:
+- {{name: http, port: {backend_port}, protocol: TCP}}
+endpoints:
+- addresses: [127.0.0.1]
+  conditions: {{ready: true}}
+"
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_one_virtual_service_per_host() {
+        let hosts: Vec<String> = (0..3).map(host).collect();
+        let text = render(&hosts, 9999);
+        let documents: Vec<&str> = text.split("---\n").collect();
+        assert_eq!(documents.len(), 6);
+        for host in &hosts {
+            let naming = documents.iter().filter(|text| text.contains(host.as_str())).count();
+            assert_eq!(naming, 1, "{host}");
+        }
+        assert!(text.contains("targetPort: 9999}"));
+        assert!(text.contains("port: 9999, protocol"));
+    }
+}
