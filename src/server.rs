@@ -25,9 +25,7 @@ use crate::control::store::ObjectStatus;
 use crate::control::supervisor::{self, Observer, Supervisor, SupervisorError};
 use crate::control::watch::ManifestWatcher;
 use crate::ids::WorkerId;
-use crate::metrics::{
-    ControlStats, LabelTable, SourceLabels, StatsOptions, StatsThread,
-};
+use crate::metrics::{ControlStats, LabelTable, SourceLabels, StatsOptions, StatsThread};
 use crate::net::runtime::Driver;
 use crate::snapshot::{Settings, Snapshot};
 use crate::validate::ValidateOptions;
@@ -108,8 +106,7 @@ pub fn run_until_stopped(
 ) -> Result<(), ServerError> {
     start_process_log();
     let descriptors = raise_descriptor_limit();
-    let (driver, refused) =
-        Driver::choose(options.driver.into()).map_err(ServerError::Driver)?;
+    let (driver, refused) = Driver::choose(options.driver.into()).map_err(ServerError::Driver)?;
     if let Some(reason) = refused {
         tracing::warn!(
             "io_uring is not available ({reason}): running on epoll, at more CPU per request; \
@@ -231,8 +228,7 @@ pub fn run_until_stopped(
              listens"
         );
     }
-    let admin_text =
-        admin_address.map_or_else(|| "none".to_owned(), |address| address.to_string());
+    let admin_text = admin_address.map_or_else(|| "none".to_owned(), |address| address.to_string());
     tracing::info!(
         "ready: listening on {} with {} worker(s) on {driver}, admin={admin_text}",
         started.listener_text(),
@@ -268,12 +264,7 @@ struct AdminPage {
 }
 
 impl Observer for AdminPage {
-    fn published(
-        &self,
-        snapshot: &Snapshot,
-        objects: &[ObjectStatus],
-        diagnostics: &[Diagnostic],
-    ) {
+    fn published(&self, snapshot: &Snapshot, objects: &[ObjectStatus], diagnostics: &[Diagnostic]) {
         self.state.status.publish(status::report(snapshot, objects, diagnostics, &self.paths));
     }
 
@@ -319,11 +310,8 @@ fn connections_max(descriptors: u64, workers: usize) -> usize {
 
 /// The core of each worker.
 fn worker_cores(options: &RunOptions) -> Result<Vec<Option<usize>>, ServerError> {
-    let allowed: Vec<usize> = core_affinity::get_core_ids()
-        .unwrap_or_default()
-        .into_iter()
-        .map(|core| core.id)
-        .collect();
+    let allowed: Vec<usize> =
+        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
     if !options.cores.is_empty() {
         if let Some(core) = options.cores.iter().find(|core| !allowed.contains(core)) {
             let list: Vec<String> = allowed.iter().map(ToString::to_string).collect();
@@ -376,10 +364,7 @@ fn any_address() -> IpAddr {
 }
 
 fn source_labels(options: &RunOptions) -> SourceLabels {
-    SourceLabels {
-        source_workload_namespace: options.namespace.clone(),
-        ..SourceLabels::default()
-    }
+    SourceLabels { source_workload_namespace: options.namespace.clone(), ..SourceLabels::default() }
 }
 
 fn start_access_log(

@@ -173,11 +173,11 @@ impl SnapshotReport {
         });
         let routes = snapshot.routes.iter().map(|route| {
             let destinations = match &route.action {
-                RouteAction::Forward(forward) => forward.destinations.iter(),
+                RouteAction::Forward(forward) => forward.destinations().iter(),
             };
             RouteReport {
-                name: route.name.clone(),
-                virtual_service: route.virtual_service.clone(),
+                name: route.names.route.clone(),
+                virtual_service: route.names.virtual_service.clone(),
                 destinations: destinations
                     .map(|destination| DestinationReport {
                         cluster: destination

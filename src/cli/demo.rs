@@ -68,7 +68,9 @@ pub(super) fn run(options: &DemoOptions) -> Result<(), ServerError> {
         println!("  EndpointSlice hello-1           an embedded backend on {backend}");
         println!();
         println!("Try it:     curl -i -H 'Host: hello.com' http://127.0.0.1:{port}/");
-        println!("            curl -i -H 'Host: other.com' http://127.0.0.1:{port}/   (404: no route)");
+        println!(
+            "            curl -i -H 'Host: other.com' http://127.0.0.1:{port}/   (404: no route)"
+        );
         if let Some(admin) = started.admin {
             println!("Metrics:    curl http://{admin}/stats/prometheus");
             println!("What it does: curl http://{admin}/config_dump");

@@ -172,10 +172,8 @@ fn ring_flags() -> Finding {
 
 fn seccomp() -> Finding {
     let status = read("/proc/self/status").unwrap_or_default();
-    let mode = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Seccomp:"))
-        .map_or("unknown", str::trim);
+    let mode =
+        status.lines().find_map(|line| line.strip_prefix("Seccomp:")).map_or("unknown", str::trim);
     let fact = match mode {
         "0" => "no filter".to_owned(),
         "2" => "a filter is active".to_owned(),
@@ -217,7 +215,8 @@ fn open_files(connections: u64) -> Finding {
     let Some((soft, hard)) = limit(libc::RLIMIT_NOFILE) else {
         return Finding::good("open files", "unknown".into());
     };
-    let fact = format!("soft {soft}, hard {hard} (the gateway raises the soft one to the hard one)");
+    let fact =
+        format!("soft {soft}, hard {hard} (the gateway raises the soft one to the hard one)");
     // One descriptor downstream, one upstream, and some for everything else.
     let needed = connections * 2 + 256;
     if hard < needed {

@@ -170,9 +170,8 @@ pub enum LogFormat {
 pub(super) fn parse_labels(text: &str) -> Result<Labels, String> {
     let mut labels = BTreeMap::new();
     for pair in text.split(',').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair
-            .split_once('=')
-            .ok_or_else(|| format!("`{pair}` is not of the form key=value"))?;
+        let (key, value) =
+            pair.split_once('=').ok_or_else(|| format!("`{pair}` is not of the form key=value"))?;
         labels.insert(key.trim().to_owned(), value.trim().to_owned());
     }
     Ok(Labels(labels))

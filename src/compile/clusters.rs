@@ -198,7 +198,6 @@ fn effective<'p, T>(
             .port_level_settings
             .iter()
             .find(|settings| settings.port.as_ref().is_some_and(|of| of.number == port))
-            
     };
     for policy in [subset, rule].into_iter().flatten() {
         if let Some(settings) = at_port(policy) {
@@ -232,8 +231,7 @@ fn endpoint_labels(service: &ServiceRecord, endpoint: &EndpointRecord) -> Metric
     let label = |names: &[&str]| names.iter().find_map(|name| endpoint.labels.get(*name)).cloned();
     let mut labels = service_labels(service);
     let app = label(&["app"]);
-    let canonical =
-        label(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
+    let canonical = label(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
     let workload = endpoint.workload.clone().or_else(|| canonical.clone());
     if workload.is_some() {
         labels.destination_workload_namespace = endpoint.namespace.clone();

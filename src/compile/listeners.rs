@@ -38,7 +38,8 @@ impl ListenerPort<'_> {
         let mut names: Vec<String> = Vec::new();
         for bound in &self.servers {
             let object = bound.gateway;
-            let name = format!("Gateway {} ({})", qualified(&object.key()), object.origin.place_text());
+            let name =
+                format!("Gateway {} ({})", qualified(&object.key()), object.origin.place_text());
             if !names.contains(&name) {
                 names.push(name);
             }

@@ -67,8 +67,7 @@ pub fn compile(
     let mut routes = RouteCompiler::new(&options.cluster_domain, clusters);
     let mut snapshot = Snapshot { settings: options.settings.clone(), ..Snapshot::default() };
     for port in &ports {
-        let table =
-            virtual_hosts::compile(resources, options, port, &mut routes, &mut diagnostics);
+        let table = virtual_hosts::compile(resources, options, port, &mut routes, &mut diagnostics);
         snapshot.listeners.push(Listener {
             address: port.address,
             name: port.name.clone(),

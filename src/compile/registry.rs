@@ -132,7 +132,10 @@ fn slices_by_service(resources: &ResourceSet) -> Slices<'_> {
     let mut slices: Slices<'_> = HashMap::new();
     for object in resources.endpoint_slices() {
         if let Some(service) = object.meta.labels.get(SERVICE_NAME_LABEL) {
-            slices.entry((object.meta.namespace.as_str(), service.as_str())).or_default().push(object);
+            slices
+                .entry((object.meta.namespace.as_str(), service.as_str()))
+                .or_default()
+                .push(object);
         }
     }
     slices
@@ -278,10 +281,8 @@ fn from_endpoints(
         .map(|(label, value)| (label.clone(), value.clone()))
         .collect();
     for subset in &object.spec.subsets {
-        let Some(target) = subset
-            .ports
-            .iter()
-            .find(|target| target.name.as_deref().unwrap_or_default() == name)
+        let Some(target) =
+            subset.ports.iter().find(|target| target.name.as_deref().unwrap_or_default() == name)
         else {
             continue;
         };

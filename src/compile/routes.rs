@@ -1,15 +1,18 @@
 //! HTTP routes of a VirtualService → routes and matchers (behaviour 3.4 to 3.6).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use super::clusters::ClusterCompiler;
 use super::naming::{self, resolve_gateway, resolve_short_name};
-use crate::config::virtual_service::{HttpMatchRequest, HttpRoute, StringMatch as Condition, VirtualService};
+use crate::config::virtual_service::{
+    HttpMatchRequest, HttpRoute, StringMatch as Condition, VirtualService,
+};
 use crate::config::{Diagnostic, Object, Severity};
 use crate::ids::RouteId;
 use crate::metrics::HistogramKey;
 use crate::router::{HeaderMatch, Matcher, PatternError, QueryMatch, StringMatch};
-use crate::snapshot::{Cluster, Destination, Forward, Route, RouteAction};
+use crate::snapshot::{Cluster, Destination, Forward, Route, RouteAction, RouteNames};
 
 /// The server that routes are made for.
 pub struct ServerContext<'c> {
@@ -28,12 +31,14 @@ pub struct RouteCompiler<'r> {
     cluster_domain: &'r str,
     clusters: ClusterCompiler<'r>,
     routes: Vec<Route>,
+    /// Operations in use: routes share them.
+    operations: HashSet<Arc<str>>,
 }
 
 impl<'r> RouteCompiler<'r> {
     /// No route yet.
     pub fn new(cluster_domain: &'r str, clusters: ClusterCompiler<'r>) -> RouteCompiler<'r> {
-        RouteCompiler { cluster_domain, clusters, routes: Vec::new() }
+        RouteCompiler { cluster_domain, clusters, routes: Vec::new(), operations: HashSet::new() }
     }
 
     /// All routes and clusters made.
@@ -140,11 +145,8 @@ impl<'r> RouteCompiler<'r> {
                 continue;
             }
             let Some(destination) = &weighted.destination else { continue };
-            let host = resolve_short_name(
-                &destination.host,
-                &object.meta.namespace,
-                self.cluster_domain,
-            );
+            let host =
+                resolve_short_name(&destination.host, &object.meta.namespace, self.cluster_domain);
             let port = destination.port.as_ref().map(|port| port.number);
             let subset = destination.subset.as_deref().unwrap_or_default();
             let (number, cluster) =
@@ -163,8 +165,23 @@ impl<'r> RouteCompiler<'r> {
             total_weight += u64::from(weight);
             destinations.push(Destination { cluster, weight, histogram_slot });
         }
-        let action = RouteAction::Forward(Forward { destinations, total_weight });
-        Route { name, virtual_service, operation, action }
+        let forward = match destinations.as_slice() {
+            [only] => Forward::One(*only),
+            _ => Forward::Several { destinations: destinations.into(), total_weight },
+        };
+        let operation = match self.operations.get(operation.as_str()) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let new: Arc<str> = operation.into();
+                self.operations.insert(Arc::clone(&new));
+                new
+            }
+        };
+        Route {
+            action: RouteAction::Forward(forward),
+            operation,
+            names: Box::new(RouteNames { route: name, virtual_service }),
+        }
     }
 }
 

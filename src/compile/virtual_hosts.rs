@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use super::CompileOptions;
 use super::listeners::{BoundServer, ListenerPort};
-use super::naming::{self, intersect, is_exported, is_private, resolve_gateway, resolve_short_name};
+use super::naming::{
+    self, intersect, is_exported, is_private, resolve_gateway, resolve_short_name,
+};
 use super::routes::{RouteCompiler, ServerContext};
 use crate::config::virtual_service::VirtualService;
 use crate::config::{Diagnostic, Object, ResourceSet, Severity};

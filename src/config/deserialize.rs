@@ -44,11 +44,7 @@ impl de::Error for TypeError {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("known fields here: {}", expected.join(", ")),
         };
-        TypeError {
-            position: None,
-            message: format!("unknown field `{field}`"),
-            help: Some(help),
-        }
+        TypeError { position: None, message: format!("unknown field `{field}`"), help: Some(help) }
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> TypeError {
@@ -359,10 +355,7 @@ impl<'de> EnumAccess<'de> for Variant<'_> {
     type Error = TypeError;
     type Variant = Unit;
 
-    fn variant_seed<V: DeserializeSeed<'de>>(
-        self,
-        seed: V,
-    ) -> Result<(V::Value, Unit), TypeError> {
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Unit), TypeError> {
         let Some(text) = self.0.as_str() else {
             return Err(self.0.mismatch(&"a name"));
         };

@@ -117,9 +117,9 @@ impl Diagnostic {
             None => Group::with_title(primary),
             Some(place) => {
                 let path = place.file.display().to_string();
-                let snippet = Snippet::source(place.text.to_string()).path(path).annotation(
-                    AnnotationKind::Primary.span(span(&place.text, place.position)),
-                );
+                let snippet = Snippet::source(place.text.to_string())
+                    .path(path)
+                    .annotation(AnnotationKind::Primary.span(span(&place.text, place.position)));
                 primary.element(snippet)
             }
         };
@@ -156,10 +156,8 @@ fn span(text: &str, position: Position) -> std::ops::Range<usize> {
         }
     }
     let line = text[line_start..].lines().next().unwrap_or("");
-    let start = line
-        .char_indices()
-        .nth(position.column.saturating_sub(1))
-        .map_or(line.len(), |(at, _)| at);
+    let start =
+        line.char_indices().nth(position.column.saturating_sub(1)).map_or(line.len(), |(at, _)| at);
     let rest = &line[start..];
     let length = rest.find([' ', ',', '}', ']', '#']).unwrap_or(rest.len());
     let length = if length == 0 { rest.chars().next().map_or(0, char::len_utf8) } else { length };

@@ -112,7 +112,9 @@ fn collect(
             return;
         }
         let mut entries: Vec<PathBuf> = match fs::read_dir(path) {
-            Ok(entries) => entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect(),
+            Ok(entries) => {
+                entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect()
+            }
             Err(error) => {
                 unreadable.push(fail(error));
                 return;
@@ -291,11 +293,7 @@ impl Loader {
                 found.help = Some("give one of them another name or namespace".to_owned());
                 found.resource = Some(key.clone());
                 // The first stays: this one is not the object of that key.
-                loaded.push(LoadedDocument {
-                    key: None,
-                    result: Err(vec![found]),
-                    fingerprint,
-                });
+                loaded.push(LoadedDocument { key: None, result: Err(vec![found]), fingerprint });
                 return;
             }
             self.seen.insert(key.clone(), place);

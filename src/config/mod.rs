@@ -13,9 +13,9 @@ pub mod meta;
 pub mod node;
 pub mod scalar;
 pub mod service_entry;
-pub mod virtual_service;
 #[cfg(test)]
 mod tests;
+pub mod virtual_service;
 
 pub use diagnostic::{Diagnostic, Place, Severity};
 pub use load::{Loaded, LoadedDocument, LoadedFile, load};
@@ -51,7 +51,9 @@ impl Kind {
     fn of(api_version: &str, kind: &str) -> Option<Kind> {
         let istio = matches!(
             api_version,
-            "networking.istio.io/v1" | "networking.istio.io/v1beta1" | "networking.istio.io/v1alpha3"
+            "networking.istio.io/v1"
+                | "networking.istio.io/v1beta1"
+                | "networking.istio.io/v1alpha3"
         );
         match (api_version, kind) {
             (_, "Gateway") if istio => Some(Kind::Gateway),

@@ -117,7 +117,9 @@ impl Node {
         let mut position = self.position;
         for part in parts(path) {
             let next = match (&node.value, part.parse::<usize>()) {
-                (Value::Sequence(items), Ok(index)) => items.get(index).map(|item| (item, item.position)),
+                (Value::Sequence(items), Ok(index)) => {
+                    items.get(index).map(|item| (item, item.position))
+                }
                 (Value::Mapping(_), _) => {
                     let camel = snake_to_camel(part);
                     node.entry(part)
@@ -192,7 +194,8 @@ struct Builder<'t> {
 /// A syntax error, or a text that is too large or too deep when its aliases are expanded.
 pub fn parse(text: &str) -> Result<Vec<Document>, SyntaxError> {
     let parser = Parser::new_from_str(text);
-    let mut builder = Builder { parser, anchors: Vec::new(), duplicates: Vec::new(), nodes: 0, aliased: 0 };
+    let mut builder =
+        Builder { parser, anchors: Vec::new(), duplicates: Vec::new(), nodes: 0, aliased: 0 };
     let mut documents = Vec::new();
     loop {
         let Some((event, _)) = builder.next()? else { return Ok(documents) };
@@ -213,7 +216,8 @@ pub fn parse(text: &str) -> Result<Vec<Document>, SyntaxError> {
 impl<'t> Builder<'t> {
     fn next(&mut self) -> Result<Option<(Event<'t>, Span)>, SyntaxError> {
         // Comments are among the events; they are no part of the tree.
-        let found = self.parser.by_ref().find(|event| !matches!(event, Ok((Event::Comment(..), _))));
+        let found =
+            self.parser.by_ref().find(|event| !matches!(event, Ok((Event::Comment(..), _))));
         match found {
             None => Ok(None),
             Some(Ok(found)) => Ok(Some(found)),
@@ -371,7 +375,10 @@ mod tests {
         let root = documents[0].root.as_ref().expect("not empty");
         let at = |path| root.locate(path);
         assert_eq!(at("kind"), Position { line: 1, column: 7 });
-        assert_eq!(at("spec.http[0].match[0].headers[x-a].exact"), Position { line: 6, column: 22 });
+        assert_eq!(
+            at("spec.http[0].match[0].headers[x-a].exact"),
+            Position { line: 6, column: 22 }
+        );
         assert_eq!(at("spec.http[0].match[0].headers[x-a]"), Position { line: 6, column: 9 });
         assert_eq!(at("spec.http[7].route"), Position { line: 3, column: 3 });
         let second = documents[1].root.as_ref().expect("not empty");

@@ -123,7 +123,11 @@ mod tests {
         for (text, milliseconds) in
             [("1.5s", 1500), ("10ms", 10), ("1h2m", 3_720_000), ("0s", 0), ("0.1s", 100), ("0", 0)]
         {
-            assert_eq!(parse_duration(text), Some(StdDuration::from_millis(milliseconds)), "{text}");
+            assert_eq!(
+                parse_duration(text),
+                Some(StdDuration::from_millis(milliseconds)),
+                "{text}"
+            );
         }
         for bad in ["", "5", "s", "1x", "-1s", "1s2", "1.2.3s"] {
             assert_eq!(parse_duration(bad), None, "{bad}");

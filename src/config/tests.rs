@@ -137,7 +137,11 @@ fn istios_order_is_time_name_namespace() {
     let object = |name: &str, namespace: &str, time: &str| {
         format!(
             "apiVersion: v1\nkind: Service\nmetadata:\n  name: {name}\n  namespace: {namespace}\n{}---\n",
-            if time.is_empty() { String::new() } else { format!("  creationTimestamp: \"{time}\"\n") }
+            if time.is_empty() {
+                String::new()
+            } else {
+                format!("  creationTimestamp: \"{time}\"\n")
+            }
         )
     };
     let text = [

@@ -36,7 +36,8 @@ impl ManifestWatcher {
             let relevant = match event {
                 Ok(event) => {
                     !matches!(event.kind, EventKind::Access(_))
-                        && (event.paths.is_empty() || event.paths.iter().any(|path| may_matter(path)))
+                        && (event.paths.is_empty()
+                            || event.paths.iter().any(|path| may_matter(path)))
                 }
                 // Events were lost: look at everything.
                 Err(_) => true,

@@ -37,7 +37,9 @@ pub struct Decoded {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// In the digits of a size.
-    Size { digits: u8 },
+    Size {
+        digits: u8,
+    },
     /// In an extension.
     Extension,
     /// After the CR of a size line.
@@ -105,9 +107,8 @@ impl ChunkedDecoder {
         let mut write = 0;
         while read < buffer.len() && self.state != State::Done {
             if self.state == State::Data {
-                let here = usize::try_from(self.remaining)
-                    .unwrap_or(usize::MAX)
-                    .min(buffer.len() - read);
+                let here =
+                    usize::try_from(self.remaining).unwrap_or(usize::MAX).min(buffer.len() - read);
                 if read != write {
                     buffer.copy_within(read..read + here, write);
                 }
@@ -238,9 +239,22 @@ fn is_token(byte: u8) -> bool {
 /// request, or concerns one hop (RFC 9110 section 6.5.1).
 fn may_be_trailer(field: &HeaderField<'_>) -> bool {
     const FORBIDDEN: &[&[u8]] = &[
-        b"age", b"cache-control", b"content-encoding", b"content-range", b"content-type",
-        b"expires", b"location", b"max-forwards", b"pragma", b"range", b"retry-after", b"vary",
-        b"warning", b"www-authenticate", b"forwarded", b"x-real-ip",
+        b"age",
+        b"cache-control",
+        b"content-encoding",
+        b"content-range",
+        b"content-type",
+        b"expires",
+        b"location",
+        b"max-forwards",
+        b"pragma",
+        b"range",
+        b"retry-after",
+        b"vary",
+        b"warning",
+        b"www-authenticate",
+        b"forwarded",
+        b"x-real-ip",
     ];
     if is_hop_by_hop(field) {
         return false;

@@ -197,9 +197,17 @@ mod tests {
     #[test]
     fn hop_by_hop_names() {
         for name in [
-            "connection", "Keep-Alive", "transfer-encoding", "TE", "upgrade", "HTTP2-Settings",
-            "proxy-connection", "proxy-authenticate", "proxy-authorization",
-            "Proxy-Authentication-Info", "Proxy",
+            "connection",
+            "Keep-Alive",
+            "transfer-encoding",
+            "TE",
+            "upgrade",
+            "HTTP2-Settings",
+            "proxy-connection",
+            "proxy-authenticate",
+            "proxy-authorization",
+            "Proxy-Authentication-Info",
+            "Proxy",
         ] {
             assert!(is_hop_by_hop(&field(name, "")), "{name}");
         }

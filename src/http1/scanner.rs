@@ -50,8 +50,7 @@ impl HeadScanner {
     }
 
     fn over_limit(&self, bytes: &[u8]) -> bool {
-        bytes.len() >= HEAD_BYTES_MAX
-            || (!self.first_line && bytes.len() > REQUEST_LINE_BYTES_MAX)
+        bytes.len() >= HEAD_BYTES_MAX || (!self.first_line && bytes.len() > REQUEST_LINE_BYTES_MAX)
     }
 }
 

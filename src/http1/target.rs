@@ -40,11 +40,7 @@ fn absolute<'b>(method: &[u8], target: &'b [u8]) -> Result<Target<'b>, RequestEr
     if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
         let scheme_like =
             !scheme.is_empty() && scheme.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'+');
-        return Err(if scheme_like {
-            RequestError::TargetScheme
-        } else {
-            RequestError::Target
-        });
+        return Err(if scheme_like { RequestError::TargetScheme } else { RequestError::Target });
     }
     let end = memchr::memchr3(b'/', b'?', b'#', rest).unwrap_or(rest.len());
     let (authority, rest) = rest.split_at(end);
@@ -155,15 +151,49 @@ mod tests {
     #[test]
     fn authorities() {
         for good in [
-            "a", "a.b:80", "a:", "127.0.0.1:8080", "[::1]", "[2001:db8::1]:443", "x_y.z", "a%20b:1",
-            "*.example.com", "a:65535", "xn--bcher-kva.example.",
+            "a",
+            "a.b:80",
+            "a:",
+            "127.0.0.1:8080",
+            "[::1]",
+            "[2001:db8::1]:443",
+            "x_y.z",
+            "a%20b:1",
+            "*.example.com",
+            "a:65535",
+            "xn--bcher-kva.example.",
         ] {
             assert!(is_valid_authority(good.as_bytes()), "{good}");
         }
         for bad in [
-            "", ":80", "a:b", "a:65536", "a:123456", "a:+1", "u@h", "u:p@h", "a,b", "a b", "a/b",
-            "a?b", "a#b", "a\\b", "[::1", "[::1]x", "[a]", "[]", "::1", "a%2", "a%zz", "a%20b:x",
-            "a\"", "<a>", "é", "[fe80::1%25eth0]", "a:80:80", "%41@b",
+            "",
+            ":80",
+            "a:b",
+            "a:65536",
+            "a:123456",
+            "a:+1",
+            "u@h",
+            "u:p@h",
+            "a,b",
+            "a b",
+            "a/b",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "[::1",
+            "[::1]x",
+            "[a]",
+            "[]",
+            "::1",
+            "a%2",
+            "a%zz",
+            "a%20b:x",
+            "a\"",
+            "<a>",
+            "é",
+            "[fe80::1%25eth0]",
+            "a:80:80",
+            "%41@b",
         ] {
             assert!(!is_valid_authority(bad.as_bytes()), "{bad}");
         }
@@ -171,7 +201,10 @@ mod tests {
 
     #[test]
     fn targets() {
-        fn read(method: &str, target: &str) -> Result<(String, Option<String>, Option<String>), u16> {
+        fn read(
+            method: &str,
+            target: &str,
+        ) -> Result<(String, Option<String>, Option<String>), u16> {
             let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
             parse(method.as_bytes(), target.as_bytes())
                 .map(|t| (text(t.path), t.query.map(text), t.authority.map(text)))
@@ -199,8 +232,22 @@ mod tests {
         assert_eq!(read("CONNECT", "h:443"), Err(405));
         assert_eq!(read("CONNECT", "/"), Err(405));
         for target in [
-            "*", "h", "h:80", "*/", "?q", "#", "http:/h", "http:h", "ftp://h/", "://h", "http://",
-            "http:///a", "http://u@h/", "http://u:p@h/", "http://a,b/", "/a".strip_prefix('/').unwrap_or(""),
+            "*",
+            "h",
+            "h:80",
+            "*/",
+            "?q",
+            "#",
+            "http:/h",
+            "http:h",
+            "ftp://h/",
+            "://h",
+            "http://",
+            "http:///a",
+            "http://u@h/",
+            "http://u:p@h/",
+            "http://a,b/",
+            "/a".strip_prefix('/').unwrap_or(""),
             "a/b://h",
         ] {
             assert_eq!(read("GET", target), Err(400), "{target}");

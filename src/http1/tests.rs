@@ -119,12 +119,7 @@ fn clear_requests_are_read() {
         ("GET /a?b=c HTTP/1.1\r\nHost: h:80\r\n\r\n", "GET /a?b=c h:80", BodyLength::Empty, true),
         ("\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", "GET / h", BodyLength::Empty, true),
         ("GET / HTTP/1.0\r\n\r\n", "GET / ", BodyLength::Empty, false),
-        (
-            "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
-            "GET / ",
-            BodyLength::Empty,
-            true,
-        ),
+        ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "GET / ", BodyLength::Empty, true),
         (
             "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
             "GET / h",
@@ -195,9 +190,8 @@ fn upgrades_and_expectations() {
 /// Body length and reuse of a response, or why it is refused.
 fn response(bytes: &[u8], head: bool) -> Result<Option<(u16, BodyLength, bool)>, ResponseError> {
     let mut storage = HeaderStorage::new();
-    parse_response(bytes, &mut storage, head).map(|parsed| {
-        parsed.map(|parsed| (parsed.head.status, parsed.body, parsed.keep_alive))
-    })
+    parse_response(bytes, &mut storage, head)
+        .map(|parsed| parsed.map(|parsed| (parsed.head.status, parsed.body, parsed.keep_alive)))
 }
 
 #[test]
@@ -210,12 +204,7 @@ fn responses_are_framed_by_method_and_status() {
         ("HTTP/1.1 200 OK\r\n\r\n", false, BodyLength::UntilClose, false),
         ("HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", false, BodyLength::Empty, true),
         ("HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n", false, BodyLength::Empty, true),
-        (
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-            false,
-            BodyLength::Chunked,
-            true,
-        ),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", false, BodyLength::Chunked, true),
         ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", false, BodyLength::Fixed(5), false),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\n",
@@ -288,10 +277,27 @@ fn chunked_bodies_are_decoded() {
 #[test]
 fn malformed_chunks_are_refused() {
     for body in [
-        "g\r\n", "\r\n", "0x5\r\nhello\r\n", "+5\r\n", "-5\r\n", " 5\r\n", "5 \r\nhello\r\n",
-        "5\nhello\r\n", "5\r\nhelloX", "5\r\nhello\n", "5\r\nhello\rX", "12345678901234567\r\n",
-        "5;a\x01\r\n", "5;a\nhello\r\n", "0\r\nbad trailer\r\n\r\n", "0\r\n: v\r\n\r\n",
-        "0\r\na : v\r\n\r\n", "0\r\na: v\n\r\n", "0\r\n\n", "0\r\n a: v\r\n\r\n", "5\rX",
+        "g\r\n",
+        "\r\n",
+        "0x5\r\nhello\r\n",
+        "+5\r\n",
+        "-5\r\n",
+        " 5\r\n",
+        "5 \r\nhello\r\n",
+        "5\nhello\r\n",
+        "5\r\nhelloX",
+        "5\r\nhello\n",
+        "5\r\nhello\rX",
+        "12345678901234567\r\n",
+        "5;a\x01\r\n",
+        "5;a\nhello\r\n",
+        "0\r\nbad trailer\r\n\r\n",
+        "0\r\n: v\r\n\r\n",
+        "0\r\na : v\r\n\r\n",
+        "0\r\na: v\n\r\n",
+        "0\r\n\n",
+        "0\r\n a: v\r\n\r\n",
+        "5\rX",
     ] {
         assert!(decode(body.as_bytes(), &[]).is_err(), "{body:?}");
         assert!(decode(body.as_bytes(), &[1; 64]).is_err(), "{body:?} byte by byte");

@@ -27,7 +27,12 @@ pub struct Buffer {
 impl Buffer {
     /// A zeroed buffer of `capacity` bytes whose window is empty and begins at `headroom`.
     fn new(capacity: usize, headroom: usize) -> Buffer {
-        Buffer { storage: vec![0; capacity].into_boxed_slice(), start: headroom, end: headroom, limit: usize::MAX }
+        Buffer {
+            storage: vec![0; capacity].into_boxed_slice(),
+            start: headroom,
+            end: headroom,
+            limit: usize::MAX,
+        }
     }
 
     /// The small buffer that an idle connection waits with: no headroom, no tailroom.
@@ -88,8 +93,7 @@ impl Buffer {
 
     /// Empty the window and put it behind the usual headroom.
     pub fn clear(&mut self) {
-        let headroom =
-            if !self.is_idle_size() { BUFFER_HEADROOM_BYTES } else { 0 };
+        let headroom = if !self.is_idle_size() { BUFFER_HEADROOM_BYTES } else { 0 };
         self.start = headroom;
         self.end = headroom;
         self.limit = usize::MAX;

@@ -29,7 +29,7 @@ impl FuturePool {
     }
 
     /// Put `future` into a slot.
-    pub fn place<F: Future + 'static>(self: &Rc<Self>, future: F) -> PooledFuture<F::Output> {
+    pub fn place<'f, F: Future + 'f>(self: &Rc<Self>, future: F) -> PooledFuture<'f, F::Output> {
         let layout = Layout::new::<F>();
         if self.layout.get().is_none() {
             self.layout.set(Some(layout));
@@ -48,7 +48,7 @@ impl FuturePool {
         let typed = slot.cast::<F>();
         // SAFETY: the slot has F's size and alignment and holds no live value.
         unsafe { typed.write(future) };
-        let future: NonNull<dyn Future<Output = F::Output>> = typed;
+        let future: NonNull<dyn Future<Output = F::Output> + 'f> = typed;
         PooledFuture { future, layout, pool: Rc::clone(self) }
     }
 
@@ -72,13 +72,13 @@ impl Drop for FuturePool {
 }
 
 /// A future in a slot; the slot goes back to its pool when this is dropped.
-pub struct PooledFuture<T> {
-    future: NonNull<dyn Future<Output = T>>,
+pub struct PooledFuture<'f, T> {
+    future: NonNull<dyn Future<Output = T> + 'f>,
     layout: Layout,
     pool: Rc<FuturePool>,
 }
 
-impl<T> Future for PooledFuture<T> {
+impl<T> Future for PooledFuture<'_, T> {
     type Output = T;
 
     #[inline]
@@ -89,7 +89,7 @@ impl<T> Future for PooledFuture<T> {
     }
 }
 
-impl<T> Drop for PooledFuture<T> {
+impl<T> Drop for PooledFuture<'_, T> {
     fn drop(&mut self) {
         // SAFETY: the slot holds a live value that is dropped exactly once, here.
         unsafe { std::ptr::drop_in_place(self.future.as_ptr()) };
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
     use std::task::Waker;
 
-    fn run<T>(mut future: PooledFuture<T>) -> T {
+    fn run<T>(mut future: PooledFuture<'_, T>) -> T {
         let mut context = Context::from_waker(Waker::noop());
         match Pin::new(&mut future).poll(&mut context) {
             Poll::Ready(value) => value,

@@ -91,7 +91,7 @@ pub async fn begin(
     }
     let connecting =
         crate::net::connect::connect(pool.address(), configured.connect_timeout, context.driver);
-    match connecting.await {
+    match context.connects.place(connecting).await {
         Ok(stream) => {
             context.count(|counters, gauges| {
                 counters.upstream_opened += 1;

@@ -114,6 +114,13 @@ pub struct WorkerContext {
     pub exchanges: Rc<FuturePool>,
     /// Slots for receives from upstreams.
     pub receives: Rc<FuturePool>,
+    /// Slots for what only some requests need, so that the others stay small: connects, request
+    /// bodies that stream, tunnels.
+    pub connects: Rc<FuturePool>,
+    /// See `connects`.
+    pub pumps: Rc<FuturePool>,
+    /// See `connects`.
+    pub tunnels: Rc<FuturePool>,
     scratches: RefCell<Vec<Box<Scratch>>>,
 }
 
@@ -136,6 +143,9 @@ impl WorkerContext {
             draining: Cell::new(false),
             exchanges: FuturePool::new(),
             receives: FuturePool::new(),
+            connects: FuturePool::new(),
+            pumps: FuturePool::new(),
+            tunnels: FuturePool::new(),
             scratches: RefCell::default(),
         })
     }

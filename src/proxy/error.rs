@@ -63,13 +63,8 @@ const NO_FLAGS: ResponseFlags = ResponseFlags::NONE;
 impl ProxyError {
     /// The table. No wildcard: a new error does not compile until it has its row.
     pub fn answer(self) -> Answer {
-        let answer = |status, flags, details, body, close| Answer {
-            status,
-            flags,
-            details,
-            body,
-            close,
-        };
+        let answer =
+            |status, flags, details, body, close| Answer { status, flags, details, body, close };
         match self {
             ProxyError::Request(error) => answer(
                 error.status(),

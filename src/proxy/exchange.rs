@@ -6,7 +6,7 @@
 //! connection is idle again.
 
 use std::net::{Shutdown, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -257,7 +257,9 @@ async fn reply(
     error: ProxyError,
 ) -> After {
     context.count(|counters, _| match error {
-        ProxyError::Request(_) | ProxyError::RequestBody => counters.downstream_protocol_errors += 1,
+        ProxyError::Request(_) | ProxyError::RequestBody => {
+            counters.downstream_protocol_errors += 1
+        }
         _ => {}
     });
     // A body that is here completely can be passed over; otherwise the connection ends.
@@ -303,27 +305,26 @@ async fn forward(
     let mut retries = 0;
     let mut fresh = false;
     let outcome = loop {
-        let mut attempt =
-            match attempt::begin(context, replica, cluster, fresh, scratch).await {
-                Ok(attempt) => attempt,
-                Err(error) => {
-                    // Istio's default policy: connect failures, on another endpoint, twice.
-                    let connect_failed = matches!(
-                        error,
-                        ProxyError::UpstreamConnect | ProxyError::UpstreamConnectTimeout
-                    );
-                    if connect_failed && retries < DEFAULT_RETRIES {
-                        retries += 1;
-                        back_off(context, retries).await;
-                        count_attempt(context, scratch, retries);
-                        continue;
-                    }
-                    if connect_failed && retries > 0 {
-                        scratch.info.flags.insert(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
-                    }
-                    break Err(error);
+        let mut attempt = match attempt::begin(context, replica, cluster, fresh, scratch).await {
+            Ok(attempt) => attempt,
+            Err(error) => {
+                // Istio's default policy: connect failures, on another endpoint, twice.
+                let connect_failed = matches!(
+                    error,
+                    ProxyError::UpstreamConnect | ProxyError::UpstreamConnectTimeout
+                );
+                if connect_failed && retries < DEFAULT_RETRIES {
+                    retries += 1;
+                    back_off(context, retries).await;
+                    count_attempt(context, scratch, retries);
+                    continue;
                 }
-            };
+                if connect_failed && retries > 0 {
+                    scratch.info.flags.insert(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+                }
+                break Err(error);
+            }
+        };
         connection.set_upstream(Some(attempt.connection.stream().clone()));
         let (responded, send_failed) = send_and_relay(
             context,
@@ -402,7 +403,7 @@ async fn send_and_relay(
     }
     let sent = Instant::now();
     let upstream = attempt.connection.stream().clone();
-    let relay = response::relay(
+    let mut relay = pin!(response::relay(
         context,
         connection,
         &mut attempt.connection,
@@ -410,19 +411,18 @@ async fn send_and_relay(
         scratch,
         progress,
         sent,
-    );
+    ));
     if progress.request_done.get() {
         return (relay.await, false);
     }
     let (Some(rest), Some(input)) = (body.take(), receiver.input.take()) else {
         return (Responded::Nothing(ProxyError::UpstreamClosed), false);
     };
-    let mut relay = pin!(relay);
-    let mut pump =
-        pin!(request_body::pump(context, connection, upstream, rest, input, progress));
+    let pump = request_body::pump(context, connection, upstream, rest, input, progress);
+    let mut pump = context.pumps.place(pump);
     let mut pumping = true;
     let responded = std::future::poll_fn(|task| {
-        if pumping && let Poll::Ready(pumped) = pump.as_mut().poll(task) {
+        if pumping && let Poll::Ready(pumped) = Pin::new(&mut pump).poll(task) {
             pumping = false;
             match pumped {
                 Pumped::Done(input) => receiver.input = Some(input),
@@ -497,8 +497,8 @@ async fn run_tunnel(
     connection.wait_unbounded(Phase::Tunnel);
     let from_client = receiver.input.take().unwrap_or_else(Buffer::idle);
     let upstream = attempt.connection.stream();
-    let moved =
-        tunnel::run(context, &connection.stream, upstream, from_client, from_upstream).await;
+    let tunnel = tunnel::run(context, &connection.stream, upstream, from_client, from_upstream);
+    let moved = context.tunnels.place(tunnel).await;
     scratch.info.request_body_bytes += moved.up_bytes;
     scratch.info.request_bytes += moved.up_bytes;
     scratch.info.response_body_bytes += moved.down_bytes;
@@ -544,4 +544,23 @@ async fn linger(context: &WorkerContext, connection: &Downstream) {
         }
     }
     context.buffers.give(buffer);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An idle connection costs its future, a kilobyte of buffer and four small blocks; together
+    /// they must stay below 2 KiB. And the slot of an exchange is written once per request.
+    #[test]
+    fn futures_stay_small() {
+        fn of_four<F, A, B, C, D>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+            size_of::<F>()
+        }
+        fn of_three<F, A, B, C>(_: impl FnOnce(A, B, C) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(of_four(serve) <= 448, "an idle connection: {}", of_four(serve));
+        assert!(of_three(exchange) <= 3072, "an exchange: {}", of_three(exchange));
+    }
 }

@@ -12,7 +12,7 @@ pub fn line_context<'a>(
     connection: &Downstream,
 ) -> LineContext<'a> {
     LineContext {
-        route_name: info.route.map_or("", |route| snapshot.route(route).name.as_str()),
+        route_name: info.route.map_or("", |route| snapshot.route(route).names.route.as_str()),
         cluster_name: info.cluster.map_or("", |cluster| snapshot.cluster(cluster).name.as_str()),
         downstream_local_address: connection.stream.local_address(),
         downstream_remote_address: Some(connection.peer),

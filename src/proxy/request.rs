@@ -14,7 +14,7 @@ use crate::http::{BodyLength, KnownHeader, RequestHead, Scheme, Version, path};
 use crate::http1::{self, HeaderStorage, ParsedRequest};
 use crate::ids::{ClusterId, RouteId};
 use crate::router::{Lookup, weighted};
-use crate::snapshot::RouteAction;
+use crate::snapshot::{Forward, RouteAction};
 
 /// What a complete head asks for, and what of it matters after the head is gone.
 #[derive(Clone, Copy, Debug)]
@@ -154,17 +154,14 @@ fn route(
     info.route = Some(route_id);
     let route = snapshot.route(route_id);
     let RouteAction::Forward(forward) = &route.action;
-    let destination = match forward.destinations.as_slice() {
-        [only] => only,
-        several => {
+    let destination = match forward {
+        Forward::One(only) => only,
+        Forward::Several { destinations, total_weight } => {
             let ticket = context.random.borrow_mut().u64(..);
-            let weights = several.iter().map(|destination| destination.weight);
-            match weighted::pick(weights, forward.total_weight, ticket)
-                .and_then(|index| several.get(index))
-            {
-                Some(destination) => destination,
-                None => return Err(ProxyError::NoCluster),
-            }
+            let weights = destinations.iter().map(|destination| destination.weight);
+            weighted::pick(weights, *total_weight, ticket)
+                .and_then(|index| destinations.get(index))
+                .ok_or(ProxyError::NoCluster)?
         }
     };
     info.histogram_slot = destination.histogram_slot;
@@ -320,7 +317,9 @@ fn write_upstream_head(
     Written { grpc, forwarded_for, attempt_count_at }
 }
 
-fn forwarded_for_lines_of<'h>(head: &'h RequestHead<'_>) -> impl DoubleEndedIterator<Item = &'h [u8]> {
+fn forwarded_for_lines_of<'h>(
+    head: &'h RequestHead<'_>,
+) -> impl DoubleEndedIterator<Item = &'h [u8]> {
     head.headers
         .iter()
         .filter(|field| field.known == KnownHeader::XForwardedFor && !field.value.is_empty())
@@ -343,8 +342,8 @@ fn external_address<'a>(
             wanted -= 1;
             if wanted == 0 {
                 let entry = entry.trim_ascii();
-                let is_address = std::str::from_utf8(entry)
-                    .is_ok_and(|text| text.parse::<IpAddr>().is_ok());
+                let is_address =
+                    std::str::from_utf8(entry).is_ok_and(|text| text.parse::<IpAddr>().is_ok());
                 return if is_address { entry } else { forwarded.peer_text };
             }
         }

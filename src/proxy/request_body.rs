@@ -207,9 +207,7 @@ pub async fn pump(
         let sending = async {
             let (outcome, sent) = upstream.send_buffer(work).await;
             let outcome = match (outcome, behind) {
-                (Ok(()), Some(end)) => {
-                    upstream.send_all(end).await.0.map_err(|(error, _)| error)
-                }
+                (Ok(()), Some(end)) => upstream.send_all(end).await.0.map_err(|(error, _)| error),
                 (outcome, _) => outcome,
             };
             (outcome, sent)

@@ -364,8 +364,9 @@ fn write_head(
                 match known {
                     KnownHeader::Date => has_date = true,
                     KnownHeader::GrpcStatus => {
-                        grpc_status =
-                            std::str::from_utf8(field.value).ok().and_then(|text| text.parse().ok());
+                        grpc_status = std::str::from_utf8(field.value)
+                            .ok()
+                            .and_then(|text| text.parse().ok());
                     }
                     _ => {}
                 }
@@ -520,4 +521,3 @@ impl ResponseBody {
         scratch.info.response_bytes += self.wire_bytes;
     }
 }
-

@@ -5,9 +5,19 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use crate::http::authority::{HOST_BYTES_MAX, canonical_host};
-use crate::ids::VirtualHostId;
+use crate::ids::{RouteId, VirtualHostId};
 
-type Names = HashMap<Box<[u8]>, VirtualHostId, RandomState>;
+/// Where a domain leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostEntry {
+    /// Its virtual host.
+    pub virtual_host: VirtualHostId,
+    /// The route of every request to it, when its first route applies to all: then nothing else of
+    /// the virtual host needs to be looked at.
+    pub always: Option<RouteId>,
+}
+
+type Names = HashMap<Box<[u8]>, HostEntry, RandomState>;
 
 /// The domains of one port.
 #[derive(Clone, Debug, Default)]
@@ -15,7 +25,7 @@ pub struct HostTable {
     exact: Names,
     /// Suffixes with their leading dot: `*.foo.com` is kept as `.foo.com`.
     suffixes: Names,
-    any: Option<VirtualHostId>,
+    any: Option<HostEntry>,
 }
 
 enum Domain {
@@ -45,32 +55,32 @@ impl HostTable {
         }
     }
 
-    /// Let a domain (`*`, `*.suffix`, a name) lead to `id`.
-    pub fn insert(&mut self, domain: &str, id: VirtualHostId) {
+    /// Let a domain (`*`, `*.suffix`, a name) lead to `entry`.
+    pub fn insert(&mut self, domain: &str, entry: HostEntry) {
         match parse(domain) {
-            Domain::Any => self.any = Some(id),
+            Domain::Any => self.any = Some(entry),
             Domain::Suffix(suffix) => {
-                self.suffixes.insert(suffix, id);
+                self.suffixes.insert(suffix, entry);
             }
             Domain::Exact(name) => {
-                self.exact.insert(name, id);
+                self.exact.insert(name, entry);
             }
         }
     }
 
     /// The virtual host of a request's authority; its port is ignored.
     #[inline]
-    pub fn find(&self, authority: &[u8]) -> Option<VirtualHostId> {
+    pub fn find(&self, authority: &[u8]) -> Option<HostEntry> {
         let mut buffer = [0; HOST_BYTES_MAX + 1];
         let Some(host) = canonical_host(authority, &mut buffer) else { return self.any };
-        if let Some(id) = self.exact.get(host) {
-            return Some(*id);
+        if let Some(entry) = self.exact.get(host) {
+            return Some(*entry);
         }
         if !self.suffixes.is_empty() {
             // The longest suffix begins at the first dot. At least one byte stands before it.
             for dot in memchr::memchr_iter(b'.', host).filter(|dot| *dot > 0) {
-                if let Some(id) = self.suffixes.get(&host[dot..]) {
-                    return Some(*id);
+                if let Some(entry) = self.suffixes.get(&host[dot..]) {
+                    return Some(*entry);
                 }
             }
         }

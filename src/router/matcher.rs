@@ -94,11 +94,7 @@ impl HeaderMatch {
 }
 
 /// Call `check` with the value of a field; several of one name are joined with commas first.
-fn with_value<T>(
-    name: &Name,
-    head: &RequestHead<'_>,
-    check: impl FnOnce(Option<&[u8]>) -> T,
-) -> T {
+fn with_value<T>(name: &Name, head: &RequestHead<'_>, check: impl FnOnce(Option<&[u8]>) -> T) -> T {
     let name = match name {
         Name::Method => return check(Some(head.method)),
         Name::Authority => return check(Some(head.authority)),
@@ -119,7 +115,7 @@ fn with_value<T>(
         (Some(_), Some(_)) => {
             let values: Vec<&[u8]> =
                 head.headers.iter().filter(named).map(|field| field.value).collect();
-            check(Some(&values.join(&b','))) 
+            check(Some(&values.join(&b',')))
         }
     }
 }

@@ -16,7 +16,7 @@ pub use string_match::{PatternError, StringMatch};
 
 use crate::http::RequestHead;
 use crate::ids::{RouteId, VirtualHostId};
-use host::HostTable;
+use host::{HostEntry, HostTable};
 use path_index::PathIndex;
 
 /// The routes of one port.
@@ -81,8 +81,10 @@ impl RouteTable {
             return Err(BuildError::DuplicateDomain(taken.clone()));
         }
         let id = VirtualHostId(self.virtual_hosts.len() as u32);
+        let always =
+            routes.first().filter(|(matcher, _)| matcher.is_catch_all()).map(|(_, route)| *route);
         for domain in &domains {
-            self.hosts.insert(domain, id);
+            self.hosts.insert(domain, HostEntry { virtual_host: id, always });
         }
         let routes: Vec<RouteEntry> =
             routes.into_iter().map(|(matcher, route)| RouteEntry { matcher, route }).collect();
@@ -94,7 +96,14 @@ impl RouteTable {
     /// The first route that applies to `head`, whose path is normalised.
     #[inline]
     pub fn find(&self, head: &RequestHead<'_>) -> Lookup {
-        let Some(id) = self.hosts.find(head.authority) else { return Lookup::NoVirtualHost };
+        let Some(entry) = self.hosts.find(head.authority) else { return Lookup::NoVirtualHost };
+        let id = entry.virtual_host;
+        // `*`, the path of `OPTIONS *`, begins with no prefix.
+        if let Some(route) = entry.always
+            && head.path.first() == Some(&b'/')
+        {
+            return Lookup::Route(id, route);
+        }
         let Some(virtual_host) = self.virtual_hosts.get(id.index()) else {
             return Lookup::NoVirtualHost;
         };

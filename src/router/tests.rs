@@ -80,18 +80,15 @@ fn exact_before_longest_wildcard_before_any() {
 fn one_domain_one_virtual_host() {
     let mut table = table(&["a.com", "*.b.com"]);
     for domain in ["A.com", "*.B.com"] {
-        let error = table
-            .add_virtual_host("again".into(), vec![domain.into()], vec![])
-            .expect_err("taken");
+        let error =
+            table.add_virtual_host("again".into(), vec![domain.into()], vec![]).expect_err("taken");
         assert_eq!(error, BuildError::DuplicateDomain(domain.into()));
     }
 }
 
 fn single(matcher: Matcher) -> RouteTable {
     let mut table = RouteTable::default();
-    table
-        .add_virtual_host("v".into(), vec!["*".into()], vec![(matcher, RouteId(0))])
-        .expect("one");
+    table.add_virtual_host("v".into(), vec!["*".into()], vec![(matcher, RouteId(0))]).expect("one");
     table
 }
 
@@ -149,10 +146,8 @@ fn without_headers_treats_missing_as_empty() {
 
 #[test]
 fn query_parameters_by_their_first_value() {
-    let with = |name, value| Matcher {
-        query: vec![QueryMatch::new(name, value)],
-        ..Matcher::default()
-    };
+    let with =
+        |name, value| Matcher { query: vec![QueryMatch::new(name, value)], ..Matcher::default() };
     let applies = |matcher, target| self::applies(matcher, &head("GET", "a", target, &[]));
     assert!(applies(with("k", Some(StringMatch::exact("1"))), "/?k=1&k=2"));
     assert!(!applies(with("k", Some(StringMatch::exact("2"))), "/?k=1&k=2"));
@@ -198,8 +193,7 @@ fn any_matcher() -> impl Strategy<Value = Matcher> {
     ];
     let header = prop_oneof![4 => Just(false), 1 => Just(true)];
     (uri, any::<bool>(), method, header).prop_map(|(uri, ignore_uri_case, method, header)| {
-        let headers =
-            if header { vec![HeaderMatch::new("x-a", None)] } else { Vec::new() };
+        let headers = if header { vec![HeaderMatch::new("x-a", None)] } else { Vec::new() };
         Matcher { uri, ignore_uri_case, method, headers, ..Matcher::default() }
     })
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::net::{Buffer, FuturePool, PooledFuture, Stream};
 
-type Receiving = PooledFuture<(io::Result<usize>, Buffer)>;
+type Receiving = PooledFuture<'static, (io::Result<usize>, Buffer)>;
 
 /// A connection to an endpoint.
 ///

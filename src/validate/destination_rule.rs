@@ -7,8 +7,8 @@ use super::Findings;
 use super::names::{is_dns_label, is_port, is_wildcard_domain};
 use super::virtual_service::export_to;
 use crate::config::destination_rule::{
-    ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, DestinationRule, LoadBalancerSettings,
-    OutlierDetection, TrafficPolicy,
+    ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, DestinationRule,
+    LoadBalancerSettings, OutlierDetection, TrafficPolicy,
 };
 
 type Of<'o> = Findings<'o, DestinationRule>;
@@ -176,7 +176,8 @@ fn client_tls(findings: &mut Of<'_>, tls: &ClientTlsSettings, field: &str) {
             "add `credentialName`, or `clientCertificate` and `privateKey`",
         );
     }
-    if tls.credential_name.is_some() && (tls.client_certificate.is_some() || tls.private_key.is_some())
+    if tls.credential_name.is_some()
+        && (tls.client_certificate.is_some() || tls.private_key.is_some())
     {
         findings.error(field, "`credentialName` excludes certificate files", "");
     }

@@ -41,7 +41,10 @@ fn port(findings: &mut Findings<'_, Gateway>, server: &Server, field: &str) {
     if unix != (port.number == 0) || (!unix && !is_port(port.number)) {
         findings.error(
             &format!("{field}.port.number"),
-            &format!("{} is not a port of this server (1 to 65535, 0 for a unix path)", port.number),
+            &format!(
+                "{} is not a port of this server (1 to 65535, 0 for a unix path)",
+                port.number
+            ),
             "",
         );
     }
@@ -71,7 +74,8 @@ fn bind(findings: &mut Findings<'_, Gateway>, server: &Server, field: &str) {
         None => bind.parse::<IpAddr>().is_ok(),
     };
     if !valid {
-        let message = format!("`{bind}` is neither an IP address nor unix:// with an absolute path");
+        let message =
+            format!("`{bind}` is neither an IP address nor unix:// with an absolute path");
         findings.error(&format!("{field}.bind"), &message, "");
     }
 }

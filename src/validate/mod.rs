@@ -71,7 +71,14 @@ impl<'o, S: crate::config::Spec> Findings<'o, S> {
         Findings { object, diagnostics }
     }
 
-    fn add(&mut self, severity: Severity, code: &'static str, field: &str, message: &str, help: &str) {
+    fn add(
+        &mut self,
+        severity: Severity,
+        code: &'static str,
+        field: &str,
+        message: &str,
+        help: &str,
+    ) {
         let help = (!help.is_empty()).then_some(help);
         self.diagnostics.push(self.object.diagnostic(severity, code, field, message, help));
     }

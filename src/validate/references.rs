@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Findings, ValidateOptions};
+use crate::config::Diagnostic;
 use crate::config::gateway::Gateway;
 use crate::config::virtual_service::{Destination, VirtualService};
 use crate::config::{Object, ResourceSet, Severity};
-use crate::config::Diagnostic;
 
 pub(super) fn validate(
     resources: &ResourceSet,
@@ -23,7 +23,13 @@ pub(super) fn validate(
             let field = format!("spec.http[{index}]");
             for (at, weighted) in route.route.iter().enumerate() {
                 if let Some(to) = &weighted.destination {
-                    destination(&mut findings, &known, options, to, &format!("{field}.route[{at}].destination"));
+                    destination(
+                        &mut findings,
+                        &known,
+                        options,
+                        to,
+                        &format!("{field}.route[{at}].destination"),
+                    );
                 }
             }
             if let Some(to) = &route.mirror {

@@ -70,8 +70,7 @@ fn endpoints(findings: &mut Findings<'_, ServiceEntry>, spec: &ServiceEntry) {
             _ => true,
         };
         if !valid {
-            let message =
-                format!("`{}` does not fit resolution {resolution:?}", endpoint.address);
+            let message = format!("`{}` does not fit resolution {resolution:?}", endpoint.address);
             findings.error(&format!("{field}.address"), &message, "");
         }
         for (name, port) in &endpoint.ports {

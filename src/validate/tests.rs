@@ -46,7 +46,8 @@ fn assert_errors(text: &str, expected: &[(&str, &str)]) {
 
 #[test]
 fn gateways_are_judged() {
-    let good = "  - {port: {number: 80, name: http, protocol: HTTP}, hosts: [\"*\", ns/a.com, ./b.com]}\n";
+    let good =
+        "  - {port: {number: 80, name: http, protocol: HTTP}, hosts: [\"*\", ns/a.com, ./b.com]}\n";
     assert_errors(&gateway(good), &[]);
     assert_errors(&gateway("    []\n"), &[("spec", "at least one server")]);
     let cases = [
@@ -54,7 +55,11 @@ fn gateways_are_judged() {
         ("{number: 70000, name: http, protocol: HTTP}", "[a.com]", "port.number"),
         ("{number: 80, protocol: HTTP}", "[a.com]", "port"),
         ("{number: 80, name: http, protocol: SPDY}", "[a.com]", "port.protocol"),
-        ("{number: 80, name: http, protocol: HTTP, targetPort: 8080}", "[a.com]", "port.targetPort"),
+        (
+            "{number: 80, name: http, protocol: HTTP, targetPort: 8080}",
+            "[a.com]",
+            "port.targetPort",
+        ),
         ("{number: 80, name: http, protocol: HTTP}", "[]", ""),
         ("{number: 80, name: http, protocol: HTTP}", "[\"*a.com\"]", "hosts[0]"),
         ("{number: 80, name: http, protocol: HTTP}", "[short]", "hosts[0]"),
@@ -141,14 +146,21 @@ fn destination_rules_and_service_entries_are_judged() {
     };
     let ports = "ports: [{number: 80, name: http, protocol: HTTP}]";
     assert_errors(
-        &entry(&format!("{{hosts: [a.com], {ports}, resolution: STATIC, endpoints: [{{address: 10.0.0.1}}]}}")),
+        &entry(&format!(
+            "{{hosts: [a.com], {ports}, resolution: STATIC, endpoints: [{{address: 10.0.0.1}}]}}"
+        )),
         &[],
     );
     assert_errors(
-        &entry(&format!("{{hosts: [a.com], {ports}, resolution: STATIC, endpoints: [{{address: name}}]}}")),
+        &entry(&format!(
+            "{{hosts: [a.com], {ports}, resolution: STATIC, endpoints: [{{address: name}}]}}"
+        )),
         &[("spec.endpoints[0].address", "does not fit")],
     );
-    assert_errors(&entry(&format!("{{hosts: [\"*\"], {ports}}}")), &[("spec.hosts[0]", "not the host")]);
+    assert_errors(
+        &entry(&format!("{{hosts: [\"*\"], {ports}}}")),
+        &[("spec.hosts[0]", "not the host")],
+    );
 }
 
 #[test]
@@ -159,7 +171,8 @@ fn names_that_point_nowhere_are_warned_about() {
         routes("  - {route: [{destination: {host: reviews, subset: v9}}]}\n")
     );
     let found = found(&text);
-    let codes: Vec<(&str, &str)> = found.iter().map(|found| (found.code, found.field.as_str())).collect();
+    let codes: Vec<(&str, &str)> =
+        found.iter().map(|found| (found.code, found.field.as_str())).collect();
     assert!(codes.contains(&("IST0132", "spec.hosts[0]")), "{codes:?}");
     assert!(codes.contains(&("IST0101", "spec.http[0].route[0].destination.host")), "{codes:?}");
     assert!(found.iter().all(|found| found.severity != Severity::Error));

@@ -147,7 +147,11 @@ fn destination_rule(findings: &mut Findings<'_, DestinationRule>) {
     }
 }
 
-fn traffic_policy(findings: &mut Findings<'_, DestinationRule>, policy: &TrafficPolicy, field: &str) {
+fn traffic_policy(
+    findings: &mut Findings<'_, DestinationRule>,
+    policy: &TrafficPolicy,
+    field: &str,
+) {
     let rows = [
         ("outlierDetection", policy.outlier_detection.is_some(), "nothing is ejected"),
         ("tls", policy.tls.is_some(), "the service is called in clear text"),
@@ -168,7 +172,12 @@ fn traffic_policy(findings: &mut Findings<'_, DestinationRule>, policy: &Traffic
         for (name, set, effect) in rows {
             unless_absent(findings, set, format!("{field}.{name}"), effect);
         }
-        blocks(findings, settings.load_balancer.as_ref(), settings.connection_pool.as_ref(), &field);
+        blocks(
+            findings,
+            settings.load_balancer.as_ref(),
+            settings.connection_pool.as_ref(),
+            &field,
+        );
     }
 }
 
@@ -185,7 +194,11 @@ fn blocks(
         let rows = [
             ("simple", passthrough, least),
             ("consistentHash", balancer.consistent_hash.is_some(), least),
-            ("localityLbSetting", balancer.locality_lb_setting.is_some(), "all localities are equal"),
+            (
+                "localityLbSetting",
+                balancer.locality_lb_setting.is_some(),
+                "all localities are equal",
+            ),
             ("zoneAwareLbSetting", balancer.zone_aware_lb_setting.is_some(), "all zones are equal"),
             ("warmupDurationSecs", balancer.warmup_duration_secs.is_some(), "no slow start"),
             ("warmup", balancer.warmup.is_some(), "no slow start"),

@@ -13,14 +13,25 @@ use crate::router::StringMatch as Compiled;
 
 const PSEUDO_HEADERS: [&str; 5] = [":authority", ":method", ":path", ":scheme", ":protocol"];
 const RETRY_CONDITIONS: [&str; 16] = [
-    "5xx", "gateway-error", "reset", "reset-before-request", "connect-failure", "retriable-4xx",
-    "refused-stream", "retriable-status-codes", "retriable-headers", "envoy-ratelimited",
-    "http3-post-connect-failure", "cancelled", "deadline-exceeded", "internal",
-    "resource-exhausted", "unavailable",
+    "5xx",
+    "gateway-error",
+    "reset",
+    "reset-before-request",
+    "connect-failure",
+    "retriable-4xx",
+    "refused-stream",
+    "retriable-status-codes",
+    "retriable-headers",
+    "envoy-ratelimited",
+    "http3-post-connect-failure",
+    "cancelled",
+    "deadline-exceeded",
+    "internal",
+    "resource-exhausted",
+    "unavailable",
 ];
-const METHODS: [&str; 10] = [
-    "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*",
-];
+const METHODS: [&str; 10] =
+    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"];
 
 type Of<'o> = Findings<'o, VirtualService>;
 
@@ -306,11 +317,7 @@ fn http_match(findings: &mut Of<'_>, condition: &HttpMatchRequest, field: &str) 
     }
 }
 
-fn value_matches(
-    findings: &mut Of<'_>,
-    map: &BTreeMap<String, Option<StringMatch>>,
-    field: &str,
-) {
+fn value_matches(findings: &mut Of<'_>, map: &BTreeMap<String, Option<StringMatch>>, field: &str) {
     for (name, text) in map {
         value_match(findings, text.as_ref(), &format!("{field}[{name}]"));
     }
@@ -348,7 +355,8 @@ fn header_operations(findings: &mut Of<'_>, headers: &Headers, field: &str) {
             for (name, value) in map {
                 let field = format!("{field}.{action}[{name}]");
                 let host = side == "request"
-                    && (name.eq_ignore_ascii_case(":authority") || name.eq_ignore_ascii_case("host"));
+                    && (name.eq_ignore_ascii_case(":authority")
+                        || name.eq_ignore_ascii_case("host"));
                 if !host && !is_header_name(name) {
                     findings.error(&field, &format!("`{name}` is not a header name"), "");
                 }
@@ -416,11 +424,7 @@ fn retries(findings: &mut Of<'_>, route: &HttpRoute, field: &str) {
     if retries.attempts == 0 && more {
         findings.error(&field, "attempts 0 turns retries off: nothing else may be set", "");
     }
-    duration(
-        findings,
-        retries.per_try_timeout.map(Into::into),
-        &format!("{field}.perTryTimeout"),
-    );
+    duration(findings, retries.per_try_timeout.map(Into::into), &format!("{field}.perTryTimeout"));
     duration(findings, retries.backoff.map(Into::into), &format!("{field}.backoff"));
     for condition in retries.retry_on.as_deref().unwrap_or("").split(',') {
         let code = condition.parse::<u16>().is_ok_and(|code| (100..600).contains(&code));

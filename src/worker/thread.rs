@@ -86,11 +86,10 @@ async fn worker(config: WorkerConfig, mailbox: Mailbox) -> io::Result<usize> {
     let handle = |command| match command {
         Command::Publish { snapshot, sockets } => {
             let generation = snapshot.generation;
-            let event =
-                match publish(&context, &listeners, *snapshot, sockets, connections_max) {
-                    Ok(()) => WorkerEvent::Published(id, generation),
-                    Err(error) => WorkerEvent::Failed(id, error.to_string()),
-                };
+            let event = match publish(&context, &listeners, *snapshot, sockets, connections_max) {
+                Ok(()) => WorkerEvent::Published(id, generation),
+                Err(error) => WorkerEvent::Failed(id, error.to_string()),
+            };
             let _ = events.send(event);
         }
         Command::SwapMetrics(request) => request.answer(&context.metrics),

@@ -9,7 +9,7 @@ use crate::metrics::{
 };
 use crate::snapshot::{
     Cluster, Destination, Endpoint, Forward, Listener, LoadBalancerPolicy, Route, RouteAction,
-    Snapshot,
+    RouteNames, Snapshot,
 };
 use crate::stream_info::StreamInfo;
 use serde_json::Value;
@@ -99,18 +99,20 @@ fn report() -> StatusReport {
             gateways: vec!["default/hello-gateway".to_owned()],
         }],
         routes: vec![Route {
-            operation: String::new(),
-            name: "main".to_owned(),
-            virtual_service: "default/frontend".to_owned(),
-            action: RouteAction::Forward(Forward {
+            action: RouteAction::Forward(Forward::Several {
                 destinations: [Some(ClusterId(0)), None, Some(ClusterId(9))]
                     .map(|cluster| Destination {
                         cluster,
                         weight: 1,
                         histogram_slot: HistogramSlot::UNROUTED,
                     })
-                    .to_vec(),
+                    .into(),
                 total_weight: 3,
+            }),
+            operation: "".into(),
+            names: Box::new(RouteNames {
+                route: "main".to_owned(),
+                virtual_service: "default/frontend".to_owned(),
             }),
         }],
         clusters: vec![Cluster {
