@@ -32,16 +32,11 @@ impl Stream {
         &self,
         buffer: Buffer,
     ) -> impl Future<Output = (io::Result<usize>, Buffer)> + 'static {
-        let keep = Rc::clone(&self.socket);
         // SAFETY: the exclusive reference lives only for this call: the runtime's `read` submits
         // the operation, and its future owns a counted handle of the descriptor and the buffer,
-        // not the stream. No other reference into the cell is alive during the call.
-        let operation = unsafe { &mut *self.socket.get() }.read(buffer);
-        async move {
-            let outcome = operation.await;
-            drop(keep);
-            outcome
-        }
+        // not the stream. No other reference into the cell is alive during the call. (Wrapping the
+        // future to hold the stream too would double its size in every future above.)
+        unsafe { &mut *self.socket.get() }.read(buffer)
     }
 
     /// Send some of `bytes`; submitted at once.
@@ -50,14 +45,8 @@ impl Stream {
         &self,
         bytes: B,
     ) -> impl Future<Output = (io::Result<usize>, B)> + 'static {
-        let keep = Rc::clone(&self.socket);
         // SAFETY: as in `receive`.
-        let operation = unsafe { &mut *self.socket.get() }.write(bytes);
-        async move {
-            let outcome = operation.await;
-            drop(keep);
-            outcome
-        }
+        unsafe { &mut *self.socket.get() }.write(bytes)
     }
 
     /// Send the whole window of `buffer`, which comes back empty.

@@ -89,9 +89,10 @@ pub async fn begin(
             return Ok(Attempt { connection, reused: true, pool });
         }
     }
-    let connecting =
-        crate::net::connect::connect(pool.address(), configured.connect_timeout, context.driver);
-    match context.connects.place(connecting).await {
+    let connecting = context.connects.place(|| {
+        crate::net::connect::connect(pool.address(), configured.connect_timeout, context.driver)
+    });
+    match connecting.await {
         Ok(stream) => {
             context.count(|counters, gauges| {
                 counters.upstream_opened += 1;

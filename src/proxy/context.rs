@@ -36,6 +36,7 @@ pub struct WorkerClock {
     unix_us_at_epoch: Cell<u64>,
     /// `Date` header value of the present second.
     date: Cell<[u8; 29]>,
+    coarse_ms: Cell<u64>,
 }
 
 impl WorkerClock {
@@ -45,13 +46,19 @@ impl WorkerClock {
             epoch: Instant::now(),
             unix_us_at_epoch: Cell::new(0),
             date: Cell::new([b' '; 29]),
+            coarse_ms: Cell::new(0),
         };
-        clock.tick();
+        clock.follow_wall_clock();
         clock
     }
 
-    /// Called about once a second: follow the wall clock.
+    /// Called every tick: move the coarse time on.
     pub fn tick(&self) {
+        self.coarse_ms.set(self.milliseconds(Instant::now()));
+    }
+
+    /// Called about once a second.
+    pub fn follow_wall_clock(&self) {
         let now = SystemTime::now();
         let unix = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let since = self.epoch.elapsed().as_micros() as u64;
@@ -62,6 +69,12 @@ impl WorkerClock {
             date.copy_from_slice(text.as_bytes());
         }
         self.date.set(date);
+    }
+
+    /// Milliseconds from the worker's start to about now: as of the last tick, 100 ms ago at most.
+    #[inline]
+    pub fn coarse_milliseconds(&self) -> u64 {
+        self.coarse_ms.get()
     }
 
     /// Milliseconds from the worker's start to `instant`.

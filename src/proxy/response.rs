@@ -62,6 +62,7 @@ struct FinalHead {
     upstream_keep_alive: bool,
     keep_alive: bool,
     chunked_to_client: bool,
+    received_at: Instant,
 }
 
 /// Wait for the response on `upstream`, send it to the client.
@@ -141,7 +142,7 @@ pub async fn relay(
     info.details = "via_upstream";
     info.response_bytes += scratch.response.len() as u64;
     let timeout_ms = context.progress_timeout_ms();
-    let now = Instant::now();
+    let now = head.received_at;
     info.upstream_service_time_us =
         Some(now.saturating_duration_since(request_sent).as_micros() as u64);
     downstream.send_until(context.clock.milliseconds(now) + timeout_ms);
@@ -167,8 +168,21 @@ pub async fn relay(
             }
         }
         if !buffer.is_empty() {
-            let (outcome, sent) = downstream.stream.send_buffer(buffer).await;
+            let (outcome, sent) = downstream.stream.send(buffer).await;
             buffer = sent;
+            let outcome = match outcome {
+                Ok(count) if count == buffer.len() => {
+                    buffer.clear();
+                    Ok(())
+                }
+                Ok(count) => {
+                    buffer.skip(count);
+                    let (outcome, rest) = downstream.stream.send_buffer(buffer).await;
+                    buffer = rest;
+                    outcome
+                }
+                Err(error) => Err(error),
+            };
             if outcome.is_err() {
                 context.buffers.give(buffer);
                 return client_gone(downstream, scratch, &body);
@@ -304,7 +318,9 @@ fn read_head(
         && (!unframed || chunked_to_client)
         && (progress.request_done.get() || status < 300);
     let ending = Ending::Final { keep_alive, chunked: chunked_to_client };
-    let service_time_ms = request_sent.elapsed().as_millis() as u64;
+    let received_at = Instant::now();
+    let service_time = received_at.saturating_duration_since(request_sent);
+    let service_time_ms = service_time.as_millis() as u64;
     let grpc_status =
         write_head(context, &parsed, plan, ending, Some(service_time_ms), &mut scratch.response);
     if scratch.info.grpc {
@@ -317,6 +333,7 @@ fn read_head(
         upstream_keep_alive: parsed.keep_alive,
         keep_alive,
         chunked_to_client,
+        received_at,
     }))
 }
 

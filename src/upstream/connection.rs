@@ -55,7 +55,7 @@ impl Connection {
 
     /// Start the receive that the next response arrives by.
     pub fn begin_receive(&mut self, buffer: Buffer) {
-        self.receiving = Some(self.futures.place(self.stream.receive(buffer)));
+        self.receiving = Some(self.futures.place(|| self.stream.receive(buffer)));
     }
 
     /// The outcome of the receive in flight; 0 bytes mean that the upstream has closed. `None` when

@@ -206,6 +206,7 @@ async fn tick(context: Rc<WorkerContext>) {
     loop {
         crate::net::sleep(TICK).await;
         ticks += 1;
+        context.clock.tick();
         let dropped = match context.access_log.borrow_mut().as_mut() {
             Some(sink) => {
                 sink.flush();
@@ -229,7 +230,7 @@ async fn tick(context: Rc<WorkerContext>) {
             }
         }
         if ticks % SECOND_TICKS == 0 {
-            context.clock.tick();
+            context.clock.follow_wall_clock();
             sweep_upstreams(&context);
         }
     }
