@@ -153,7 +153,7 @@ fn kubernetes_service(
     let ports = spec
         .ports
         .iter()
-        .filter(|port| !port.protocol.as_deref().is_some_and(|protocol| protocol == "UDP"))
+        .filter(|port| port.protocol.as_deref() != Some("UDP"))
         .map(|port| {
             let mut endpoints = Vec::new();
             for slice in slices {

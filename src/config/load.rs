@@ -168,6 +168,7 @@ impl Source {
 }
 
 impl Loader {
+    #[expect(clippy::result_large_err, reason = "one per file, on the control side")]
     fn file(&mut self, path: &Path) -> Result<Vec<LoadedDocument>, Diagnostic> {
         let read = || -> io::Result<String> {
             if fs::metadata(path)?.len() > FILE_BYTES_MAX {

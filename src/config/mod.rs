@@ -157,6 +157,7 @@ macro_rules! resources {
         /// An object of any kind that is read.
         #[derive(Clone, Debug)]
         #[allow(missing_docs, reason = "the names are the kinds'")]
+        #[allow(clippy::large_enum_variant, reason = "objects are moved a few times, never copied")]
         pub enum Resource {
             $($kind(Object<$type>),)*
         }

@@ -259,8 +259,7 @@ impl<'t> Builder<'t> {
             }
             Event::SequenceStart(_, anchor, _) => {
                 let mut items = Vec::new();
-                loop {
-                    let Some((event, span)) = self.next()? else { break };
+                while let Some((event, span)) = self.next()? {
                     if matches!(event, Event::SequenceEnd) {
                         break;
                     }
@@ -293,8 +292,7 @@ impl<'t> Builder<'t> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut merged: Vec<Entry> = Vec::new();
         let mut known: HashMap<String, usize> = HashMap::new();
-        loop {
-            let Some((event, span)) = self.next()? else { break };
+        while let Some((event, span)) = self.next()? {
             if matches!(event, Event::MappingEnd) {
                 break;
             }

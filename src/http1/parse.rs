@@ -136,11 +136,8 @@ pub fn parse_request<'s, 'b: 's>(
     for field in fields {
         match field.known {
             KnownHeader::Other => {}
-            KnownHeader::Host => {
-                if host.replace(field.value).is_some() {
-                    return Err(Fault::HostRepeated.into());
-                }
-            }
+            KnownHeader::Host if host.is_some() => return Err(Fault::HostRepeated.into()),
+            KnownHeader::Host => host = Some(field.value),
             KnownHeader::ContentLength => framing.content_length(field.value)?,
             KnownHeader::TransferEncoding => framing.transfer_encoding(field.value)?,
             KnownHeader::Connection => options.read(field.value)?,

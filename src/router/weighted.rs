@@ -4,7 +4,7 @@
 /// share of an index differs from its weight's by less than `total / 2^64`. An index of weight 0 is
 /// never chosen. `None` when the sum is 0.
 pub fn pick(weights: impl IntoIterator<Item = u32>, total: u64, ticket: u64) -> Option<usize> {
-    let mut point = (u128::from(ticket) * u128::from(total) >> 64) as u64;
+    let mut point = ((u128::from(ticket) * u128::from(total)) >> 64) as u64;
     for (index, weight) in weights.into_iter().enumerate() {
         let weight = u64::from(weight);
         if point < weight {

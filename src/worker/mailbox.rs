@@ -60,8 +60,8 @@ impl WorkerHandle {
             return false;
         }
         // A full pipe is as good as a written byte: the worker is going to look.
-        match (&*self.wake).write(&[1]) {
-            Ok(_) => true,
+        match (&*self.wake).write_all(&[1]) {
+            Ok(()) => true,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         }
     }

@@ -217,7 +217,7 @@ async fn tick(context: Rc<WorkerContext>) {
         if dropped > 0 {
             context.count(|counters, _| counters.access_log_dropped += dropped);
         }
-        if ticks % SWEEP_TICKS == 0 {
+        if ticks.is_multiple_of(SWEEP_TICKS) {
             let now_ms = context.clock.milliseconds(Instant::now());
             let swept = context.downstreams.sweep(now_ms);
             if swept != Default::default() {
@@ -229,7 +229,7 @@ async fn tick(context: Rc<WorkerContext>) {
                 });
             }
         }
-        if ticks % SECOND_TICKS == 0 {
+        if ticks.is_multiple_of(SECOND_TICKS) {
             context.clock.follow_wall_clock();
             sweep_upstreams(&context);
         }
