@@ -1,228 +1,128 @@
-//! Chunked transfer coding (RFC 9112 section 7.1), decoded in place. The decoder keeps what it needs
-//! between calls, so that no byte has to be shown to it twice.
+//! Chunked transfer coding (RFC 9112 section 7.1): decoded in place, and the lines to write it.
 
-use super::connection::is_hop_by_hop;
-use crate::http::{HeaderField, KnownHeader};
+use std::fmt;
+
+use crate::http::KnownHeader;
 use crate::limits::{
     BODY_EXTENSION_BYTES_MAX, CHUNK_EXTENSION_BYTES_MAX, HEADERS_MAX, TRAILER_BYTES_MAX,
 };
 
-/// Most hex digits of a chunk size.
+use super::connection::starts_with_ignore_case;
+
+/// Hexadecimal digits of a chunk size, leading zeros included.
 const SIZE_DIGITS_MAX: u8 = 16;
 
-/// Why a chunked body is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a chunked body is refused. The message can not be completed: close both sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ChunkError {
-    /// The chunk size is not 1 to 16 hex digits.
+    /// A chunk size that is no hexadecimal number of up to 16 digits, directly followed by `;` or
+    /// CR.
     Size,
-    /// A line end other than CR LF.
-    LineEnd,
-    /// Extensions over a limit, or with control bytes.
+    /// An extension with control bytes, without a name, or with white space before the line end.
     Extension,
-    /// Malformed or too large trailers.
+    /// Extensions over [`CHUNK_EXTENSION_BYTES_MAX`] or [`BODY_EXTENSION_BYTES_MAX`].
+    ExtensionTooLong,
+    /// A line or a chunk that does not end in CR LF.
+    LineEnd,
+    /// A trailer field with an invalid name or value, or a folded line.
     Trailer,
+    /// Trailers over [`TRAILER_BYTES_MAX`] or [`HEADERS_MAX`] fields.
+    TrailersTooLarge,
 }
 
-/// What one call decoded.
+impl ChunkError {
+    /// Status of the reply to a request with such a body, if none was sent yet.
+    pub fn status(self) -> u16 {
+        match self {
+            ChunkError::TrailersTooLarge => 431,
+            _ => 400,
+        }
+    }
+
+    /// One word for the access log, in the manner of Envoy's `%RESPONSE_CODE_DETAILS%`.
+    pub fn details(self) -> &'static str {
+        match self {
+            ChunkError::Size => "http1.invalid_chunk_size",
+            ChunkError::Extension => "http1.invalid_chunk_extension",
+            ChunkError::ExtensionTooLong => "http1.chunk_extension_too_long",
+            ChunkError::LineEnd => "http1.invalid_chunk_line_end",
+            ChunkError::Trailer => "http1.invalid_trailer",
+            ChunkError::TrailersTooLarge => "http1.trailers_too_large",
+        }
+    }
+}
+
+impl fmt::Display for ChunkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ChunkError::Size => "chunk size is not a hexadecimal number of up to 16 digits",
+            ChunkError::Extension => "malformed chunk extension",
+            ChunkError::ExtensionTooLong => "chunk extensions are too long",
+            ChunkError::LineEnd => "a chunk or a line between chunks does not end in CR LF",
+            ChunkError::Trailer => "malformed trailer field",
+            ChunkError::TrailersTooLarge => "the trailer section is too large",
+        })
+    }
+}
+
+impl std::error::Error for ChunkError {}
+
+/// Result of one [`ChunkedDecoder::decode`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decoded {
-    /// Payload bytes, moved together at the start of the buffer.
+    /// Bytes of payload, now at `buffer[..payload]`.
     pub payload: usize,
-    /// Bytes of the buffer that belonged to the body.
+    /// Bytes of the buffer that belong to this body: all of them, unless it is done. What lies
+    /// behind belongs to the next message and is untouched.
     pub consumed: usize,
-    /// The body is complete.
+    /// The body and its trailer section are complete.
     pub done: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In the digits of a size.
+    /// In the digits of a chunk size.
     Size {
         digits: u8,
     },
-    /// In an extension.
-    Extension,
-    /// After the CR of a size line.
+    /// Directly behind the `;` of an extension.
+    ExtensionName,
+    /// In an extension; was the last byte white space?
+    Extension {
+        space: bool,
+    },
+    /// Behind the CR of a size line.
     SizeLf,
-    /// In the data; `remaining` bytes are left.
+    /// In the data, of which `size` bytes are still to come.
     Data,
-    /// The CR after the data.
+    /// Behind the data of a chunk.
     DataCr,
-    /// The LF after the data.
     DataLf,
-    /// At the start of a trailer line, or of the final empty line.
+    /// At the start of a line of the trailer section.
     TrailerStart,
-    /// In a trailer line.
     TrailerLine,
-    /// After the CR of a trailer line.
     TrailerLf,
-    /// After the CR of the final line.
+    /// Behind the CR of the final empty line.
     EndLf,
     Done,
 }
 
-/// Decodes one body.
+/// Decodes one chunked body, whatever the pieces that it arrives in. Every byte is presented once.
+///
+/// No allocation, unless there are trailers.
 #[derive(Debug)]
 pub struct ChunkedDecoder {
     state: State,
-    /// Of the size being read, then of the data.
-    remaining: u64,
-    extension: usize,
-    extensions: usize,
-    /// Trailer lines as received; allocated only when there are some.
-    received: Vec<u8>,
-    /// Where the trailer line being read begins in it.
-    line_start: usize,
-    /// Those that may be forwarded, serialised.
+    /// The size being read, then the bytes of data still to come.
+    size: u64,
+    chunk_extension_bytes: usize,
+    body_extension_bytes: usize,
+    trailer_bytes: usize,
+    trailer_count: usize,
+    /// Accepted trailers as `name: value\r\n`, followed by the raw line being read.
     trailers: Vec<u8>,
-}
-
-impl ChunkedDecoder {
-    /// At the start of a body.
-    pub fn new() -> ChunkedDecoder {
-        ChunkedDecoder {
-            state: State::Size { digits: 0 },
-            remaining: 0,
-            extension: 0,
-            extensions: 0,
-            received: Vec::new(),
-            line_start: 0,
-            trailers: Vec::new(),
-        }
-    }
-
-    /// The trailers that may be forwarded, as `name: value` lines with their ends; empty for none.
-    /// Framing, routing, authentication and hop-by-hop names are not among them (RFC 9110 section
-    /// 6.5.1).
-    pub fn trailers(&self) -> &[u8] {
-        &self.trailers
-    }
-
-    /// Decode the next bytes of the body, in place.
-    ///
-    /// # Errors
-    /// The body is malformed: nothing after this can be trusted.
-    pub fn decode(&mut self, buffer: &mut [u8]) -> Result<Decoded, ChunkError> {
-        let mut read = 0;
-        let mut write = 0;
-        while read < buffer.len() && self.state != State::Done {
-            if self.state == State::Data {
-                let here =
-                    usize::try_from(self.remaining).unwrap_or(usize::MAX).min(buffer.len() - read);
-                if read != write {
-                    buffer.copy_within(read..read + here, write);
-                }
-                read += here;
-                write += here;
-                self.remaining -= here as u64;
-                if self.remaining == 0 {
-                    self.state = State::DataCr;
-                }
-                continue;
-            }
-            let byte = buffer[read];
-            read += 1;
-            self.framing_byte(byte)?;
-        }
-        Ok(Decoded { payload: write, consumed: read, done: self.state == State::Done })
-    }
-
-    fn framing_byte(&mut self, byte: u8) -> Result<(), ChunkError> {
-        self.state = match (self.state, byte) {
-            (State::Size { digits }, _) if byte.is_ascii_hexdigit() => {
-                if digits == SIZE_DIGITS_MAX {
-                    return Err(ChunkError::Size);
-                }
-                let digit = match byte {
-                    b'0'..=b'9' => byte - b'0',
-                    _ => (byte | 0x20) - b'a' + 10,
-                };
-                self.remaining = self.remaining << 4 | u64::from(digit);
-                State::Size { digits: digits + 1 }
-            }
-            (State::Size { digits: 0 }, _) => return Err(ChunkError::Size),
-            (State::Size { .. }, b'\r') => State::SizeLf,
-            (State::Size { .. }, b';') => {
-                self.extension = 0;
-                State::Extension
-            }
-            (State::Size { .. }, b'\n') => return Err(ChunkError::LineEnd),
-            (State::Size { .. }, _) => return Err(ChunkError::Size),
-            (State::Extension, b'\r') => State::SizeLf,
-            (State::Extension, b'\n') => return Err(ChunkError::LineEnd),
-            (State::Extension, _) => {
-                let control = byte < 0x20 && byte != b'\t' || byte == 0x7f;
-                self.extension += 1;
-                self.extensions += 1;
-                if control
-                    || self.extension > CHUNK_EXTENSION_BYTES_MAX
-                    || self.extensions > BODY_EXTENSION_BYTES_MAX
-                {
-                    return Err(ChunkError::Extension);
-                }
-                State::Extension
-            }
-            (State::SizeLf, b'\n') if self.remaining == 0 => State::TrailerStart,
-            (State::SizeLf, b'\n') => State::Data,
-            (State::DataCr, b'\r') => State::DataLf,
-            (State::DataLf, b'\n') => State::Size { digits: 0 },
-            (State::TrailerStart, b'\r') => State::EndLf,
-            (State::TrailerStart | State::TrailerLine, b'\n') => return Err(ChunkError::LineEnd),
-            (State::TrailerStart | State::TrailerLine, _) => {
-                if self.received.len() >= TRAILER_BYTES_MAX {
-                    return Err(ChunkError::Trailer);
-                }
-                if byte == b'\r' {
-                    State::TrailerLf
-                } else {
-                    self.received.push(byte);
-                    State::TrailerLine
-                }
-            }
-            (State::TrailerLf, b'\n') => {
-                self.trailer()?;
-                State::TrailerStart
-            }
-            (State::EndLf, b'\n') => State::Done,
-            (
-                State::SizeLf
-                | State::DataCr
-                | State::DataLf
-                | State::TrailerLf
-                | State::EndLf
-                | State::Data
-                | State::Done,
-                _,
-            ) => return Err(ChunkError::LineEnd),
-        };
-        Ok(())
-    }
-
-    /// A trailer line is complete: check it, and keep it if it may be forwarded.
-    fn trailer(&mut self) -> Result<(), ChunkError> {
-        let line = &self.received[self.line_start..];
-        let Some(colon) = memchr::memchr(b':', line) else { return Err(ChunkError::Trailer) };
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        let valid = !name.is_empty()
-            && name.iter().all(|byte| is_token(*byte))
-            && !value.iter().any(|byte| *byte < 0x20 && *byte != b'\t' || *byte == 0x7f);
-        if !valid {
-            return Err(ChunkError::Trailer);
-        }
-        let field = HeaderField { name, value, known: KnownHeader::from_name(name) };
-        if may_be_trailer(&field) {
-            self.trailers.extend_from_slice(name);
-            self.trailers.extend_from_slice(b": ");
-            self.trailers.extend_from_slice(value);
-            self.trailers.extend_from_slice(b"\r\n");
-        }
-        self.line_start = self.received.len();
-        // A count of lines follows from the bytes: at least two each.
-        if self.trailers.len() > TRAILER_BYTES_MAX + HEADERS_MAX * 4 {
-            return Err(ChunkError::Trailer);
-        }
-        Ok(())
-    }
+    /// Start of the raw line in `trailers`.
+    line_start: usize,
 }
 
 impl Default for ChunkedDecoder {
@@ -231,65 +131,257 @@ impl Default for ChunkedDecoder {
     }
 }
 
-fn is_token(byte: u8) -> bool {
+impl ChunkedDecoder {
+    /// A decoder at the start of a body.
+    pub fn new() -> ChunkedDecoder {
+        ChunkedDecoder {
+            state: State::Size { digits: 0 },
+            size: 0,
+            chunk_extension_bytes: 0,
+            body_extension_bytes: 0,
+            trailer_bytes: 0,
+            trailer_count: 0,
+            trailers: Vec::new(),
+            line_start: 0,
+        }
+    }
+
+    /// The body is complete.
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// The trailers that may be forwarded, as `name: value\r\n…` without the final empty line;
+    /// empty if there are none, or before the body is done. Left out are framing, routing,
+    /// authentication and hop-by-hop fields and those that the gateway acts on (RFC 9110 section
+    /// 6.5.1); `grpc-status` stays.
+    pub fn trailers(&self) -> &[u8] {
+        if self.is_done() { &self.trailers } else { &[] }
+    }
+
+    /// Decode the next `buffer` of the body: its payload is moved together at the start of the
+    /// buffer. After an error the decoder must not be used again.
+    pub fn decode(&mut self, buffer: &mut [u8]) -> Result<Decoded, ChunkError> {
+        let mut read = 0;
+        let mut payload = 0;
+        while self.state != State::Done {
+            if self.state == State::Data {
+                let left = buffer.len() - read;
+                // A `usize` fits into `u64` and the smaller of the two into `usize`.
+                let count = self.size.min(left as u64) as usize;
+                if payload != read {
+                    buffer.copy_within(read..read + count, payload);
+                }
+                read += count;
+                payload += count;
+                self.size -= count as u64;
+                if self.size > 0 {
+                    break;
+                }
+                self.state = State::DataCr;
+            }
+            let Some(byte) = buffer.get(read) else {
+                break;
+            };
+            self.state = self.step(*byte)?;
+            read += 1;
+        }
+        Ok(Decoded { payload, consumed: read, done: self.state == State::Done })
+    }
+
+    /// The state behind `byte`, which is not data.
+    #[inline]
+    fn step(&mut self, byte: u8) -> Result<State, ChunkError> {
+        match self.state {
+            State::Size { digits } => self.size_digit(digits, byte),
+            State::SizeLf => {
+                expect(byte, b'\n')?;
+                self.chunk_extension_bytes = 0;
+                Ok(if self.size == 0 { State::TrailerStart } else { State::Data })
+            }
+            State::DataCr => expect(byte, b'\r').map(|()| State::DataLf),
+            State::DataLf => {
+                expect(byte, b'\n')?;
+                self.size = 0;
+                Ok(State::Size { digits: 0 })
+            }
+            State::ExtensionName => match byte {
+                // The name may follow white space, but there must be one.
+                b' ' | b'\t' => self.extension(State::ExtensionName),
+                b'\r' | b'\n' | b';' | b'=' => Err(ChunkError::Extension),
+                _ if is_text(byte) => self.extension(State::Extension { space: false }),
+                _ => Err(ChunkError::Extension),
+            },
+            State::Extension { space } => match byte {
+                b'\r' if !space => Ok(State::SizeLf),
+                b';' => self.extension(State::ExtensionName),
+                b' ' | b'\t' => self.extension(State::Extension { space: true }),
+                _ if is_text(byte) => self.extension(State::Extension { space: false }),
+                _ => Err(ChunkError::Extension),
+            },
+            State::TrailerStart if byte == b'\r' => Ok(State::EndLf),
+            State::TrailerStart | State::TrailerLine if byte == b'\r' => Ok(State::TrailerLf),
+            State::TrailerStart | State::TrailerLine => self.trailer_byte(byte),
+            State::TrailerLf => {
+                expect(byte, b'\n')?;
+                self.trailer_bytes += 2;
+                self.end_trailer_line()?;
+                Ok(State::TrailerStart)
+            }
+            State::EndLf => expect(byte, b'\n').map(|()| State::Done),
+            State::Data | State::Done => Ok(self.state),
+        }
+    }
+
+    #[inline]
+    fn size_digit(&mut self, digits: u8, byte: u8) -> Result<State, ChunkError> {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'A'..=b'F' => byte - b'A' + 10,
+            b'\r' if digits > 0 => return Ok(State::SizeLf),
+            b';' if digits > 0 => return self.extension(State::ExtensionName),
+            b'\n' if digits > 0 => return Err(ChunkError::LineEnd),
+            _ => return Err(ChunkError::Size),
+        };
+        if digits == SIZE_DIGITS_MAX {
+            return Err(ChunkError::Size);
+        }
+        self.size = self.size << 4 | u64::from(digit);
+        Ok(State::Size { digits: digits + 1 })
+    }
+
+    /// Count one byte of an extension and go on in `next`.
+    fn extension(&mut self, next: State) -> Result<State, ChunkError> {
+        self.chunk_extension_bytes += 1;
+        self.body_extension_bytes += 1;
+        if self.chunk_extension_bytes > CHUNK_EXTENSION_BYTES_MAX
+            || self.body_extension_bytes > BODY_EXTENSION_BYTES_MAX
+        {
+            return Err(ChunkError::ExtensionTooLong);
+        }
+        Ok(next)
+    }
+
+    fn trailer_byte(&mut self, byte: u8) -> Result<State, ChunkError> {
+        if byte == b'\n' {
+            return Err(ChunkError::LineEnd);
+        }
+        if !is_text(byte) {
+            return Err(ChunkError::Trailer);
+        }
+        self.trailer_bytes += 1;
+        if self.trailer_bytes > TRAILER_BYTES_MAX {
+            return Err(ChunkError::TrailersTooLarge);
+        }
+        self.trailers.push(byte);
+        Ok(State::TrailerLine)
+    }
+
+    /// Turn the raw line into a serialised field, or drop it.
+    fn end_trailer_line(&mut self) -> Result<(), ChunkError> {
+        self.trailer_count += 1;
+        if self.trailer_count > HEADERS_MAX {
+            return Err(ChunkError::TrailersTooLarge);
+        }
+        let line = &self.trailers[self.line_start..];
+        let colon = memchr::memchr(b':', line).ok_or(ChunkError::Trailer)?;
+        let (name, value) = (&line[..colon], &line[colon + 1..]);
+        if name.is_empty() || !name.iter().all(|byte| is_token_byte(*byte)) {
+            return Err(ChunkError::Trailer);
+        }
+        if !is_forwarded_trailer(name) {
+            self.trailers.truncate(self.line_start);
+            return Ok(());
+        }
+        let blank = |byte: &&u8| matches!(byte, b' ' | b'\t');
+        let leading = value.iter().take_while(blank).count();
+        let trailing = value[leading..].iter().rev().take_while(blank).count();
+        let value_start = self.line_start + colon + 1;
+        let length = self.trailers.len();
+        self.trailers.truncate(length - trailing);
+        self.trailers.splice(value_start..value_start + leading, [b' ']);
+        self.trailers.extend_from_slice(b"\r\n");
+        self.line_start = self.trailers.len();
+        Ok(())
+    }
+}
+
+#[inline]
+fn expect(byte: u8, wanted: u8) -> Result<(), ChunkError> {
+    if byte == wanted { Ok(()) } else { Err(ChunkError::LineEnd) }
+}
+
+/// Tab, space, visible characters and obs-text.
+#[inline]
+fn is_text(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+}
+
+/// `tchar` of RFC 9110 section 5.6.2.
+fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// May this field stand behind a body? Not when it frames, routes, authenticates, modifies the
-/// request, or concerns one hop (RFC 9110 section 6.5.1).
-fn may_be_trailer(field: &HeaderField<'_>) -> bool {
-    const FORBIDDEN: &[&[u8]] = &[
+/// May a trailer of this name go on (RFC 9110 section 6.5.1)?
+fn is_forwarded_trailer(name: &[u8]) -> bool {
+    const DROPPED: &[&[u8]] = &[
         b"age",
         b"cache-control",
-        b"content-encoding",
-        b"content-range",
-        b"content-type",
         b"expires",
+        b"forwarded",
         b"location",
         b"max-forwards",
         b"pragma",
+        b"proxy",
         b"range",
         b"retry-after",
         b"vary",
         b"warning",
         b"www-authenticate",
-        b"forwarded",
         b"x-real-ip",
     ];
-    if is_hop_by_hop(field) {
-        return false;
-    }
-    match field.known {
+    const DROPPED_PREFIXES: &[&[u8]] =
+        &[b"content-", b"if-", b"proxy-", b"x-envoy-", b"x-forwarded-", b"x-istio-"];
+    match KnownHeader::from_name(name) {
         KnownHeader::GrpcStatus => true,
         KnownHeader::Other => {
-            !FORBIDDEN.iter().any(|name| field.name.eq_ignore_ascii_case(name))
-                && !super::connection::starts_with_ignore_case(field.name, b"x-forwarded-")
+            !DROPPED.iter().any(|dropped| name.eq_ignore_ascii_case(dropped))
+                && !DROPPED_PREFIXES.iter().any(|prefix| starts_with_ignore_case(name, prefix))
         }
         _ => false,
     }
 }
 
-/// Write `length` in hex with its line end at the end of `line`, so that it can be put directly
-/// before the payload. Returns where in `line` it begins.
-pub fn write_chunk_head(line: &mut [u8; 18], length: usize) -> usize {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    line[16] = b'\r';
-    line[17] = b'\n';
-    let mut at = 16;
-    let mut rest = length;
+/// Bytes of the longest chunk head: 16 hexadecimal digits and CR LF.
+pub const CHUNK_HEAD_BYTES_MAX: usize = 18;
+
+/// Write the size line of a chunk of `payload_bytes` at the *end* of `out`, so that it lies
+/// directly before the payload. Returns where in `out` it begins. `payload_bytes` must not be 0:
+/// that would end the body.
+#[inline]
+pub fn write_chunk_head(out: &mut [u8; CHUNK_HEAD_BYTES_MAX], payload_bytes: usize) -> usize {
+    debug_assert!(payload_bytes > 0);
+    let mut start = CHUNK_HEAD_BYTES_MAX - 2;
+    out[start..].copy_from_slice(b"\r\n");
+    let mut rest = payload_bytes;
     loop {
-        at -= 1;
-        line[at] = HEX[rest & 15];
+        start -= 1;
+        out[start] = b"0123456789abcdef"[rest & 15];
         rest >>= 4;
-        if rest == 0 || at == 0 {
-            return at;
+        if rest == 0 {
+            return start;
         }
     }
 }
 
-/// Write the last chunk, `trailers` (lines with their ends, possibly none) and the final line.
+/// Write the last chunk, the `trailers` (`name: value\r\n…`, possibly none, as [`ChunkedDecoder::trailers`] gives them) and the final empty
+/// line.
 pub fn write_last_chunk(out: &mut Vec<u8>, trailers: &[u8]) {
     out.extend_from_slice(b"0\r\n");
     out.extend_from_slice(trailers);
     out.extend_from_slice(b"\r\n");
 }
+
+#[cfg(test)]
+mod tests;

@@ -148,7 +148,6 @@ pub(super) enum Fault {
     CodingUnsupported,
     CodingInHttp10,
     ConnectionOptions,
-    HostRepeated,
 }
 
 impl From<Fault> for RequestError {
@@ -162,7 +161,6 @@ impl From<Fault> for RequestError {
             Fault::CodingUnsupported => RequestError::CodingUnsupported,
             Fault::CodingInHttp10 => RequestError::CodingInHttp10,
             Fault::ConnectionOptions => RequestError::ConnectionOptions,
-            Fault::HostRepeated => RequestError::HostRepeated,
         }
     }
 }
@@ -177,9 +175,6 @@ impl From<Fault> for ResponseError {
             Fault::CodingInvalid | Fault::CodingUnsupported => ResponseError::CodingInvalid,
             Fault::CodingInHttp10 => ResponseError::CodingInHttp10,
             Fault::ConnectionOptions => ResponseError::ConnectionOptions,
-            // `Host` means nothing in a response; repeated it is merely a name that occurs twice,
-            // and the parser does not report it there.
-            Fault::HostRepeated => ResponseError::FieldName,
         }
     }
 }

@@ -1,81 +1,215 @@
-//! The one place that decides how long a body is, and every reason to refuse to (RFC 9112 section
-//! 6.3, and `security` rules that are stricter).
+//! The one pass over the fields of a head, and the one place that decides how long a body is
+//! (RFC 9112 section 6).
 
+use std::mem::MaybeUninit;
+
+use crate::http::{BodyLength, HeaderField, KnownHeader, Version};
+use crate::limits::HEADERS_MAX;
+
+use super::connection::{ConnectionOptions, list};
 use super::error::Fault;
-use crate::http::{BodyLength, Version};
 
-/// Largest Content-Length.
-const LENGTH_MAX: u64 = 1 << 63;
+/// `Content-Length` goes up to this; more could not be counted without care.
+const CONTENT_LENGTH_MAX: u64 = 1 << 63;
+/// Digits of [`CONTENT_LENGTH_MAX`].
+const CONTENT_LENGTH_DIGITS_MAX: usize = 19;
 
-/// The framing fields of one head, as they are met.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Framing {
-    length: Option<u64>,
+/// What the fields of a head say about the message and the connection.
+#[derive(Default)]
+pub(super) struct Facts<'b> {
+    pub(super) host: Option<&'b [u8]>,
+    pub(super) host_repeated: bool,
+    content_length: Option<u64>,
     chunked: bool,
+    pub(super) options: ConnectionOptions,
+    upgrade: Option<&'b [u8]>,
+    upgrade_refused: bool,
+    pub(super) te_trailers: bool,
+    pub(super) expect_continue: bool,
 }
 
-impl Framing {
-    /// A `Content-Length` field.
+/// Copy the fields of `raw` into `out` with their names recognised, and note what matters.
+///
+/// `raw` are the fields that `httparse` found in `head`, which begins with the first line. Checked
+/// here because `httparse` does not: every line before a field ends in CR LF. (Its other promises
+/// are relied on: names are tokens, values hold no control bytes, no line is folded, every CR is
+/// followed by LF.)
+#[inline]
+pub(super) fn read_fields<'b, 's>(
+    head: &'b [u8],
+    version: Version,
+    raw: &[httparse::Header<'b>],
+    out: &'s mut [MaybeUninit<HeaderField<'b>>; HEADERS_MAX],
+) -> Result<(&'s [HeaderField<'b>], Facts<'b>), Fault> {
+    let mut facts = Facts::default();
+    let mut count = 0;
+    for (raw, slot) in raw.iter().zip(out.iter_mut()) {
+        let name = raw.name.as_bytes();
+        let value = raw.value;
+        // Every field follows the line feed of another line, so only its CR is in question.
+        let start = offset(head, name);
+        if start < 2 || head.get(start - 2) != Some(&b'\r') {
+            return Err(Fault::LineEnd);
+        }
+        let known = KnownHeader::from_name(name);
+        match known {
+            KnownHeader::Other => {}
+            KnownHeader::Host => {
+                facts.host_repeated |= facts.host.is_some();
+                facts.host = Some(value);
+            }
+            KnownHeader::Connection => facts.options.read(value)?,
+            KnownHeader::ContentLength => facts.content_length(value)?,
+            KnownHeader::TransferEncoding => facts.transfer_encoding(head, version, name, value)?,
+            KnownHeader::Upgrade => facts.upgrade(value),
+            KnownHeader::Te => {
+                facts.te_trailers |= list(value).any(|t| t.eq_ignore_ascii_case(b"trailers"));
+            }
+            KnownHeader::Expect => {
+                facts.expect_continue |= value.eq_ignore_ascii_case(b"100-continue");
+            }
+            _ => {}
+        }
+        slot.write(HeaderField { name, value, known });
+        count += 1;
+    }
+    if facts.chunked && facts.content_length.is_some() {
+        return Err(Fault::LengthAndCoding);
+    }
+    // SAFETY: the loop wrote the first `count` slots, without a gap.
+    let fields = unsafe { out[..count].assume_init_ref() };
+    Ok((fields, facts))
+}
+
+/// Offset of `part`, which is a slice of `whole`.
+#[inline]
+fn offset(whole: &[u8], part: &[u8]) -> usize {
+    (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize)
+}
+
+impl<'b> Facts<'b> {
     #[inline]
-    pub(super) fn content_length(&mut self, value: &[u8]) -> Result<(), Fault> {
-        if self.length.is_some() {
+    fn content_length(&mut self, value: &[u8]) -> Result<(), Fault> {
+        if self.content_length.is_some() {
             return Err(Fault::LengthRepeated);
         }
-        self.length = Some(parse_length(value)?);
+        if value.is_empty() || value.len() > CONTENT_LENGTH_DIGITS_MAX {
+            return Err(length_fault(value));
+        }
+        let mut length = 0u64;
+        for digit in value {
+            if !digit.is_ascii_digit() {
+                return Err(length_fault(value));
+            }
+            // Nineteen digits cannot overflow.
+            length = length * 10 + u64::from(digit - b'0');
+        }
+        if length > CONTENT_LENGTH_MAX {
+            return Err(Fault::LengthInvalid);
+        }
+        self.content_length = Some(length);
         Ok(())
     }
 
-    /// A `Transfer-Encoding` field: exactly one, exactly `chunked`.
-    #[inline]
-    pub(super) fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), Fault> {
-        if !self.chunked && value.eq_ignore_ascii_case(b"chunked") {
+    #[cold]
+    fn transfer_encoding(
+        &mut self,
+        head: &[u8],
+        version: Version,
+        name: &[u8],
+        value: &[u8],
+    ) -> Result<(), Fault> {
+        if version == Version::Http10 {
+            return Err(Fault::CodingInHttp10);
+        }
+        // A tab around the value is legal white space, but parsers are known that do not see
+        // `chunked` behind it: refuse what others may read differently.
+        let name_end = offset(head, name) + name.len();
+        let line = head.get(name_end..).unwrap_or_default();
+        let line = &line[..memchr::memchr(b'\n', line).unwrap_or(line.len())];
+        if self.chunked || line.contains(&b'\t') {
+            return Err(Fault::CodingInvalid);
+        }
+        if value.eq_ignore_ascii_case(b"chunked") {
             self.chunked = true;
             return Ok(());
         }
-        let known: [&[u8]; 5] = [b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress"];
-        let mut codings = super::connection::list(value);
-        let first_is_known = codings
-            .next()
-            .is_some_and(|coding| known.iter().any(|name| coding.eq_ignore_ascii_case(name)));
-        // Only a coding alone, or followed by the final chunked, is an honest request for it.
-        let rest: Option<&[u8]> = codings.next();
-        let honest = rest.is_none_or(|coding| coding.eq_ignore_ascii_case(b"chunked"))
-            && codings.next().is_none();
-        if !self.chunked && first_is_known && honest {
-            return Err(Fault::CodingUnsupported);
+        let is_known = |coding: &[u8]| {
+            [&b"gzip"[..], b"x-gzip", b"deflate", b"compress", b"x-compress"]
+                .iter()
+                .any(|known| coding.eq_ignore_ascii_case(known))
+        };
+        let mut codings = list(value).peekable();
+        while let Some(coding) = codings.next() {
+            let is_final_chunked =
+                codings.peek().is_none() && coding.eq_ignore_ascii_case(b"chunked");
+            if !is_known(coding) && !is_final_chunked {
+                return Err(Fault::CodingInvalid);
+            }
         }
-        Err(Fault::CodingInvalid)
+        Err(Fault::CodingUnsupported)
     }
 
-    /// The length that the fields give, `absent` when there are none.
+    /// Note the protocol of `Upgrade`. HTTP/2 in clear text is not reached this way (RFC 9113
+    /// section 3.1), and several fields or an empty one mean nothing that could be tunnelled.
+    #[cold]
+    fn upgrade(&mut self, value: &'b [u8]) {
+        self.upgrade_refused |= self.upgrade.is_some()
+            || value.is_empty()
+            || list(value).any(|t| t.is_empty() || t.eq_ignore_ascii_case(b"h2c"));
+        self.upgrade = Some(value);
+    }
+
+    /// The value of `Upgrade`, if it is to be honoured.
     #[inline]
-    pub(super) fn decide(self, version: Version, absent: BodyLength) -> Result<BodyLength, Fault> {
-        match (self.length, self.chunked) {
-            (Some(_), true) => Err(Fault::LengthAndCoding),
-            (None, true) if version == Version::Http10 => Err(Fault::CodingInHttp10),
-            (None, true) => Ok(BodyLength::Chunked),
-            (Some(0), false) => Ok(BodyLength::Empty),
-            (Some(length), false) => Ok(BodyLength::Fixed(length)),
-            (None, false) => Ok(absent),
+    pub(super) fn honoured_upgrade(&self, version: Version) -> Option<&'b [u8]> {
+        if self.options.upgrade && !self.upgrade_refused && version == Version::Http11 {
+            self.upgrade
+        } else {
+            None
         }
+    }
+
+    /// Does the sender keep the connection open after this message (RFC 9112 section 9.3)?
+    #[inline]
+    pub(super) fn keep_alive(&self, version: Version) -> bool {
+        !self.options.close && (version == Version::Http11 || self.options.keep_alive)
+    }
+
+    /// Length of a request body (RFC 9112 section 6.3, rules 3 to 7).
+    #[inline]
+    pub(super) fn request_body(&self) -> BodyLength {
+        match (self.chunked, self.content_length) {
+            (true, _) => BodyLength::Chunked,
+            (false, None | Some(0)) => BodyLength::Empty,
+            (false, Some(length)) => BodyLength::Fixed(length),
+        }
+    }
+
+    /// Length of a response body (RFC 9112 section 6.3, rules 1 to 8).
+    #[inline]
+    pub(super) fn response_body(&self, status: u16, request_is_head: bool) -> BodyLength {
+        if request_is_head || matches!(status, 100..=199 | 204 | 304) {
+            return BodyLength::Empty;
+        }
+        match (self.chunked, self.content_length) {
+            (true, _) => BodyLength::Chunked,
+            (false, None) => BodyLength::UntilClose,
+            (false, Some(0)) => BodyLength::Empty,
+            (false, Some(length)) => BodyLength::Fixed(length),
+        }
+    }
+
+    /// Fields that announce a body where the status says that there is none: whether bytes follow
+    /// is anyone's guess, so the connection must not be used again.
+    #[inline]
+    pub(super) fn announces_forbidden_body(&self, status: u16) -> bool {
+        matches!(status, 100..=199 | 204)
+            && (self.chunked || self.content_length.is_some_and(|length| length > 0))
     }
 }
 
-/// Digits only: no sign, no space, no list, not empty, at most 2⁶³.
-#[inline]
-fn parse_length(value: &[u8]) -> Result<u64, Fault> {
-    if value.is_empty() || value.len() > 19 {
-        // A list of lengths is a repeated one, equal or not.
-        let listed = memchr::memchr(b',', value).is_some();
-        return Err(if listed { Fault::LengthRepeated } else { Fault::LengthInvalid });
-    }
-    let mut length = 0u64;
-    for byte in value {
-        match byte {
-            b'0'..=b'9' => length = length * 10 + u64::from(byte - b'0'),
-            b',' => return Err(Fault::LengthRepeated),
-            _ => return Err(Fault::LengthInvalid),
-        }
-    }
-    if length > LENGTH_MAX { Err(Fault::LengthInvalid) } else { Ok(length) }
+#[cold]
+fn length_fault(value: &[u8]) -> Fault {
+    if value.contains(&b',') { Fault::LengthRepeated } else { Fault::LengthInvalid }
 }

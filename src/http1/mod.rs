@@ -4,8 +4,8 @@
 //!
 //! * [`parse_request`], [`parse_response`]: a head as views into the receive buffer;
 //! * [`HeadScanner`]: is it worth parsing yet, for heads that arrive in pieces;
-//! * [`ChunkedDecoder`]: chunked bodies, decoded in place;
-//! * [`encode`]: chunk heads, status lines, replies made by the gateway itself.
+//! * [`chunked`]: chunked bodies, decoded in place, and the lines to write them;
+//! * [`encode`]: status lines, replies made by the gateway itself.
 //!
 //! Private files: `framing` decides how long a body is, `target` reads request targets and checks
 //! authorities, `connection` reads `Connection` and knows the hop-by-hop fields.

@@ -1,399 +1,493 @@
-//! Every row of the framing rules, and the properties behind them.
+//! Whole heads: every row of the contract for request and response framing.
 
-use proptest::prelude::*;
-
-use super::chunked::{write_chunk_head, write_last_chunk};
 use super::*;
-use crate::http::{BodyLength, Scheme};
-use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX, REQUEST_LINE_BYTES_MAX};
+use crate::http::{BodyLength, Scheme, Version};
+use crate::limits::*;
 
-/// Status that a request is refused with, or what was read of it.
-fn request(bytes: &[u8]) -> Result<Option<(String, BodyLength, bool)>, u16> {
+mod properties;
+
+fn request<T>(
+    bytes: &[u8],
+    read: impl FnOnce(&ParsedRequest<'_>) -> T,
+) -> Result<Option<T>, RequestError> {
     let mut storage = HeaderStorage::new();
-    match parse_request(bytes, &mut storage, Scheme::Http) {
-        Ok(None) => Ok(None),
-        Ok(Some(parsed)) => {
-            let head = &parsed.head;
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let query = head.query.map_or(String::new(), |query| format!("?{}", text(query)));
-            let line = format!(
-                "{} {}{query} {}",
-                text(head.method),
-                text(head.path),
-                text(head.authority)
-            );
-            Ok(Some((line, parsed.body, parsed.keep_alive)))
-        }
-        Err(error) => Err(error.status()),
+    parse_request(bytes, &mut storage, Scheme::Http).map(|parsed| parsed.as_ref().map(read))
+}
+
+fn accepted<T>(bytes: &[u8], read: impl FnOnce(&ParsedRequest<'_>) -> T) -> T {
+    match request(bytes, read) {
+        Ok(Some(value)) => value,
+        other => panic!("{:?}: {:?}", String::from_utf8_lossy(bytes), other.map(|_| ())),
     }
 }
 
-#[test]
-fn ambiguous_requests_are_refused() {
-    let host = "Host: a\r\n";
-    let with = |fields: &str| format!("POST / HTTP/1.1\r\n{host}{fields}\r\n");
-    let rows: Vec<(String, u16)> = vec![
-        (with("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), 400),
-        (with("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"), 400),
-        (with("Content-Length: 5\r\nContent-Length: 5\r\n"), 400),
-        (with("Content-Length: 5, 5\r\n"), 400),
-        (with("Content-Length: 5\r\nContent-Length: 6\r\n"), 400),
-        (with("Content-Length: +5\r\n"), 400),
-        (with("Content-Length: -5\r\n"), 400),
-        (with("Content-Length: 5 5\r\n"), 400),
-        (with("Content-Length: 0x5\r\n"), 400),
-        (with("Content-Length: a\r\n"), 400),
-        (with("Content-Length:\r\n"), 400),
-        (with("Content-Length: 9223372036854775809\r\n"), 400),
-        (with("Content-Length: 99999999999999999999999\r\n"), 400),
-        (with("Transfer-Encoding: xchunked\r\n"), 400),
-        (with("Transfer-Encoding: chunked, identity\r\n"), 400),
-        (with("Transfer-Encoding: identity\r\n"), 400),
-        (with("Transfer-Encoding: chunked, chunked\r\n"), 400),
-        (with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), 400),
-        (with("Transfer-Encoding: \x0bchunked\r\n"), 400),
-        (with("Transfer-Encoding: chunked\x0b\r\n"), 400),
-        (with("Transfer-Encoding: chunked;q=1\r\n"), 400),
-        (with("Transfer-Encoding: \"chunked\"\r\n"), 400),
-        (with("Transfer-Encoding:\r\n"), 400),
-        (with("Transfer-Encoding: ,chunked\r\n"), 400),
-        (with("Transfer-Encoding: gzip, chunked\r\n"), 501),
-        (with("Transfer-Encoding: gzip\r\n"), 501),
-        ("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".into(), 400),
-        (with("Name : value\r\n"), 400),
-        (with("Name\t: value\r\n"), 400),
-        (with(": value\r\n"), 400),
-        (with("Na me: value\r\n"), 400),
-        (with("Na(me: value\r\n"), 400),
-        (with("Name\r\n"), 400),
-        (with("A: b\r\n folded\r\n"), 400),
-        (with("A: b\r\n\tfolded\r\n"), 400),
-        (with("A: b\rc\r\n"), 400),
-        (with("A: b\n"), 400),
-        (with("A: b\0c\r\n"), 400),
-        (with("A: b\x01c\r\n"), 400),
-        (with("A: b\x7fc\r\n"), 400),
-        ("POST / HTTP/1.1\nHost: a\n\n".into(), 400),
-        ("POST / HTTP/1.1\nHost: a\r\n\r\n".into(), 400),
-        ("POST / HTTP/1.1\r\nHost: a\r\n\n".into(), 400),
-        ("POST  / HTTP/1.1\r\nHost: a\r\n\r\n".into(), 400),
-        ("POST /  HTTP/1.1\r\nHost: a\r\n\r\n".into(), 400),
-        ("POST / HTTP/1.1 \r\nHost: a\r\n\r\n".into(), 400),
-        ("POST\t/ HTTP/1.1\r\nHost: a\r\n\r\n".into(), 400),
-        (" POST / HTTP/1.1\r\nHost: a\r\n\r\n".into(), 400),
-        ("POST /\r\n\r\n".into(), 400),
-        ("POST / HTTP/0.9\r\nHost: a\r\n\r\n".into(), 505),
-        ("POST / HTTP/2.0\r\nHost: a\r\n\r\n".into(), 505),
-        ("POST / HTTP/1.2\r\nHost: a\r\n\r\n".into(), 505),
-        ("POST / http/1.1\r\nHost: a\r\n\r\n".into(), 400),
-        ("POST / HTTP/1.10\r\nHost: a\r\n\r\n".into(), 400),
-        ("PO(ST / HTTP/1.1\r\nHost: a\r\n\r\n".into(), 400),
-        ("POST / HTTP/1.1\r\n\r\n".into(), 400),
-        ("POST / HTTP/1.1\r\nHost:\r\n\r\n".into(), 400),
-        ("POST / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n".into(), 400),
-        ("POST / HTTP/1.1\r\nHost: a,b\r\n\r\n".into(), 400),
-        ("POST / HTTP/1.1\r\nHost: u@a\r\n\r\n".into(), 400),
-        ("POST / HTTP/1.1\r\nHost: a b\r\n\r\n".into(), 400),
-        ("POST / HTTP/1.1\r\nHost: a/b\r\n\r\n".into(), 400),
-        ("POST http://a/ HTTP/1.1\r\nHost: u@b\r\n\r\n".into(), 400),
-        ("POST http://a/ HTTP/1.1\r\n\r\n".into(), 400),
-        ("POST a:80 HTTP/1.1\r\nHost: a\r\n\r\n".into(), 400),
-        ("POST * HTTP/1.1\r\nHost: a\r\n\r\n".into(), 400),
-        ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n".into(), 405),
-        ("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n".into(), 400),
-        ("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n".into(), 400),
-        (format!("GET /{} HTTP/1.1\r\n", "a".repeat(REQUEST_LINE_BYTES_MAX)), 414),
-        (format!("GET /{}", "a".repeat(REQUEST_LINE_BYTES_MAX)), 414),
-        (with(&format!("A: {}\r\n", "b".repeat(HEAD_BYTES_MAX))), 431),
-        (with(&"A: b\r\n".repeat(HEADERS_MAX)), 431),
-    ];
-    for (bytes, status) in rows {
-        let shown: String = bytes.chars().take(120).collect();
-        assert_eq!(request(bytes.as_bytes()), Err(status), "{shown:?}");
-    }
+fn response<T>(
+    bytes: &[u8],
+    request_is_head: bool,
+    read: impl FnOnce(&ParsedResponse<'_>) -> T,
+) -> Result<Option<T>, ResponseError> {
+    let mut storage = HeaderStorage::new();
+    parse_response(bytes, &mut storage, request_is_head).map(|parsed| parsed.as_ref().map(read))
 }
 
-#[test]
-fn clear_requests_are_read() {
-    let rows: &[(&str, &str, BodyLength, bool)] = &[
-        ("GET /a?b=c HTTP/1.1\r\nHost: h:80\r\n\r\n", "GET /a?b=c h:80", BodyLength::Empty, true),
-        ("\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", "GET / h", BodyLength::Empty, true),
-        ("GET / HTTP/1.0\r\n\r\n", "GET / ", BodyLength::Empty, false),
-        ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "GET / ", BodyLength::Empty, true),
-        (
-            "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
-            "GET / h",
-            BodyLength::Empty,
-            false,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost:h\r\nContent-Length:   5 \r\n\r\nhello",
-            "POST / h",
-            BodyLength::Fixed(5),
-            true,
-        ),
-        (
-            "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\n\r\n",
-            "POST / h",
-            BodyLength::Empty,
-            true,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: CHUNKED\r\n\r\n",
-            "POST / h",
-            BodyLength::Chunked,
-            true,
-        ),
-        (
-            "GET http://x.com/a HTTP/1.1\r\nHost: other\r\n\r\n",
-            "GET /a x.com",
-            BodyLength::Empty,
-            true,
-        ),
-        ("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", "OPTIONS * h", BodyLength::Empty, true),
-        ("GET / HTTP/1.1\r\nHost: h\r\nA:\r\nB: \t \r\n\r\n", "GET / h", BodyLength::Empty, true),
-    ];
-    for (bytes, line, body, keep_alive) in rows {
-        let expected = Ok(Some(((*line).to_owned(), *body, *keep_alive)));
-        assert_eq!(request(bytes.as_bytes()), expected, "{bytes:?}");
-        for cut in 0..bytes.find("\r\n\r\n").expect("a head") + 3 {
-            assert_eq!(request(&bytes.as_bytes()[..cut]), Ok(None), "{:?}", &bytes[..cut]);
+/// A request whose field lines are `lines`, each with its line end, behind a good `Host`.
+fn with(lines: &str) -> Vec<u8> {
+    format!("POST /p HTTP/1.1\r\nHost: a.example\r\n{lines}\r\n").into_bytes()
+}
+
+/// What must happen: the body length of an accepted head, or the reason for a refusal.
+type Row<'a> = (&'a str, Vec<u8>, Result<BodyLength, RequestError>);
+
+fn check(rows: Vec<Row<'_>>) {
+    for (what, bytes, expected) in rows {
+        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned();
+        let found = request(&bytes, |parsed| parsed.body);
+        assert_eq!(found, expected.map(Some), "{what}: {text:?}");
+        if let Err(error) = expected {
+            assert!((400..600).contains(&error.status()), "{what}");
         }
     }
 }
 
 #[test]
-fn upgrades_and_expectations() {
-    let parse = |fields: &str| {
-        let bytes = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
-        let mut storage = HeaderStorage::new();
-        let parsed = parse_request(bytes.as_bytes(), &mut storage, Scheme::Http)
-            .expect("well-formed")
-            .expect("complete");
+fn request_lengths_and_codings() {
+    use BodyLength::*;
+    use RequestError::*;
+    let length = |value: &str| with(&format!("Content-Length: {value}\r\n"));
+    let coding = |value: &str| with(&format!("Transfer-Encoding: {value}\r\n"));
+    let mut rows: Vec<Row<'_>> = vec![
+        ("no body", with(""), Ok(Empty)),
+        ("length 0", length("0"), Ok(Empty)),
+        ("length", length("5"), Ok(Fixed(5))),
+        ("white space around a length", with("Content-Length:   5 \t \r\n"), Ok(Fixed(5))),
+        ("leading zeros", length("0005"), Ok(Fixed(5))),
+        ("2^63", length("9223372036854775808"), Ok(Fixed(1 << 63))),
+        ("2^63 + 1", length("9223372036854775809"), Err(LengthInvalid)),
+        ("20 digits", length("10000000000000000000"), Err(LengthInvalid)),
+        ("2^64 + 5", length("18446744073709551621"), Err(LengthInvalid)),
+        ("chunked", coding("chunked"), Ok(Chunked)),
+        ("case of chunked", with("tRANSFER-eNCODING: CHUNKED\r\n"), Ok(Chunked)),
+        ("both", with("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), Err(LengthAndCoding)),
         (
-            parsed.upgrade.map(|value| String::from_utf8_lossy(value).into_owned()),
-            parsed.expect_continue,
-            parsed.te_trailers,
-        )
+            "both, other order",
+            with("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"),
+            Err(LengthAndCoding),
+        ),
+        (
+            "both, length 0",
+            with("Transfer-Encoding: chunked\r\nContent-Length: 0\r\n"),
+            Err(LengthAndCoding),
+        ),
+        ("two equal", with("Content-Length: 5\r\nContent-Length: 5\r\n"), Err(LengthRepeated)),
+        ("two unequal", with("Content-Length: 5\r\nContent-length: 6\r\n"), Err(LengthRepeated)),
+        ("two zeros", with("Content-Length: 0\r\nContent-Length: 0\r\n"), Err(LengthRepeated)),
+        ("list", length("5, 5"), Err(LengthRepeated)),
+        ("list of one", length("5,"), Err(LengthRepeated)),
+        (
+            "coding twice",
+            with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"),
+            Err(CodingInvalid),
+        ),
+        (
+            "coding twice, identity second",
+            with("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n"),
+            Err(CodingInvalid),
+        ),
+        ("coding behind a tab", with("Transfer-Encoding:\tchunked\r\n"), Err(CodingInvalid)),
+        ("tab behind the coding", with("Transfer-Encoding: chunked\t\r\n"), Err(CodingInvalid)),
+        ("coding without space", with("Transfer-Encoding:chunked\r\n"), Ok(Chunked)),
+        ("control byte before the coding", coding("\x0bchunked"), Err(FieldValue)),
+        ("control byte behind the coding", coding("chunked\x0c"), Err(FieldValue)),
+        ("gzip, chunked", coding("gzip, chunked"), Err(CodingUnsupported)),
+        ("gzip", coding("gzip"), Err(CodingUnsupported)),
+        ("deflate", coding("Deflate"), Err(CodingUnsupported)),
+        ("chunked, gzip", coding("chunked, gzip"), Err(CodingInvalid)),
+        ("x-gzip", coding("x-gzip,chunked"), Err(CodingUnsupported)),
+        (
+            "coding in 1.0",
+            b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec(),
+            Err(CodingInHttp10),
+        ),
+    ];
+    for value in ["-5", "+5", "5 5", "0x5", "5a", "", "a", "5.0", "1e3", "\"5\"", "\u{665}"] {
+        rows.push(("bad length", length(value), Err(LengthInvalid)));
+    }
+    for value in [
+        "xchunked",
+        "chunkedx",
+        "chunked, identity",
+        "identity",
+        "chunked, chunked",
+        "",
+        ",",
+        "chunked,",
+        ",chunked",
+        "chunked;q=1",
+        "\"chunked\"",
+        "chunked x",
+        "chun ked",
+        "c hunked",
+        "chunked\u{a0}",
+        "trailers",
+        "gzip, foo, chunked",
+    ] {
+        rows.push(("bad coding", coding(value), Err(CodingInvalid)));
+    }
+    check(rows);
+}
+
+#[test]
+fn request_lines_and_fields() {
+    use BodyLength::Empty;
+    use RequestError::*;
+    let line = |line: &str| format!("{line}\r\nHost: a\r\n\r\n").into_bytes();
+    let mut rows: Vec<Row<'_>> = vec![
+        ("plain", line("GET / HTTP/1.1"), Ok(Empty)),
+        ("unknown method", line("BREW / HTTP/1.1"), Ok(Empty)),
+        ("HTTP/1.0", line("GET / HTTP/1.0"), Ok(Empty)),
+        ("HTTP/1.0 without Host", b"GET / HTTP/1.0\r\n\r\n".to_vec(), Ok(Empty)),
+        ("two spaces before the target", line("GET  / HTTP/1.1"), Err(RequestLine)),
+        ("two spaces before the version", line("GET /  HTTP/1.1"), Err(RequestLine)),
+        ("space behind the version", line("GET / HTTP/1.1 "), Err(LineEnd)),
+        ("leading space", line(" GET / HTTP/1.1"), Err(RequestLine)),
+        ("four words", line("GET / x HTTP/1.1"), Err(RequestLine)),
+        ("tab for a space", line("GET\t/ HTTP/1.1"), Err(RequestLine)),
+        ("tab before the version", line("GET /\tHTTP/1.1"), Err(RequestLine)),
+        ("HTTP/0.9", line("GET /"), Err(RequestLine)),
+        ("HTTP/0.9 in words", line("GET / HTTP/0.9"), Err(Version)),
+        ("HTTP/1.2", line("GET / HTTP/1.2"), Err(Version)),
+        ("HTTP/2.0", line("PRI * HTTP/2.0"), Err(Version)),
+        ("HTTP/11", line("GET / HTTP/11.1"), Err(Version)),
+        ("HTTP/1.10", line("GET / HTTP/1.10"), Err(LineEnd)),
+        ("lower-case version", line("GET / http/1.1"), Err(RequestLine)),
+        ("no method", line("/ HTTP/1.1"), Err(RequestLine)),
+        ("method with a colon", line("GE:T / HTTP/1.1"), Err(RequestLine)),
+        ("NUL in the target", line("GET /\0 HTTP/1.1"), Err(RequestLine)),
+        ("CR in the target", line("GET /\r HTTP/1.1"), Err(RequestLine)),
+        ("CONNECT", line("CONNECT a:443 HTTP/1.1"), Err(ConnectMethod)),
+        ("CONNECT of a path", line("CONNECT / HTTP/1.1"), Err(ConnectMethod)),
+        ("asterisk", line("GET * HTTP/1.1"), Err(Target)),
+        ("asterisk of OPTIONS", line("OPTIONS * HTTP/1.1"), Ok(Empty)),
+        ("authority form", line("GET a:80 HTTP/1.1"), Err(Target)),
+        ("no leading slash", line("GET a/b HTTP/1.1"), Err(Target)),
+        ("absolute form", line("GET http://b/ HTTP/1.1"), Ok(Empty)),
+        ("absolute form of ftp", line("GET ftp://b/ HTTP/1.1"), Err(TargetScheme)),
+        ("userinfo in the target", line("GET http://u@b/ HTTP/1.1"), Err(HostInvalid)),
+        ("one empty line before", b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), Ok(Empty)),
+        (
+            "two empty lines before",
+            b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+            Err(LeadingEmptyLines),
+        ),
+        ("bare LF before", b"\nGET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), Err(LineEnd)),
+        (
+            "CR LF LF before",
+            b"\r\n\nGET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+            Err(LeadingEmptyLines),
+        ),
+        ("two CR before", b"\r\rGET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), Err(LineEnd)),
+        ("bare LF behind the line", b"GET / HTTP/1.1\nHost: a\r\n\r\n".to_vec(), Err(LineEnd)),
+        ("bare LF behind a field", with("A: b\nC: d\r\n"), Err(LineEnd)),
+        ("bare LF behind an empty field", with("A:\nC: d\r\n"), Err(LineEnd)),
+        ("bare LF behind the last field", with("A: b\n"), Err(LineEnd)),
+        ("bare LF ends the head", b"GET / HTTP/1.1\r\nHost: a\r\n\n".to_vec(), Err(LineEnd)),
+        ("bare LFs only", b"GET / HTTP/1.1\nHost: a\n\n".to_vec(), Err(LineEnd)),
+        ("bare CR in a value", with("A: b\rc\r\n"), Err(FieldValue)),
+        ("bare CR as line end", with("A: b\rC: d\r\n"), Err(FieldValue)),
+        ("CR CR LF", with("A: b\r\r\n"), Err(FieldValue)),
+        ("bare CR at the end", b"GET / HTTP/1.1\r\nHost: a\r\n\rX".to_vec(), Err(LineEnd)),
+        ("space before the colon", with("A : b\r\n"), Err(FieldName)),
+        ("tab before the colon", with("A\t: b\r\n"), Err(FieldName)),
+        ("space before the colon of a length", with("Content-Length : 5\r\n"), Err(FieldName)),
+        ("empty name", with(": b\r\n"), Err(FieldName)),
+        ("no colon", with("A\r\n"), Err(FieldName)),
+        ("folded line", with("A: b\r\n c\r\n"), Err(FieldName)),
+        ("folded line with a tab", with("A: b\r\n\tc\r\n"), Err(FieldName)),
+        (
+            "fold behind the request line",
+            b"GET / HTTP/1.1\r\n Host: a\r\n\r\n".to_vec(),
+            Err(FieldName),
+        ),
+        ("folded coding", with("Transfer-Encoding:\r\n chunked\r\n"), Err(FieldName)),
+        ("tab and obs-text in a value", with("A: b\tc\u{e9}\r\n"), Ok(Empty)),
+        ("underscore in a name", with("A_B: c\r\n"), Ok(Empty)),
+        ("empty value", with("A:\r\nB: \r\n"), Ok(Empty)),
+        ("no Host", b"GET / HTTP/1.1\r\n\r\n".to_vec(), Err(HostMissing)),
+        ("no Host, absolute form", b"GET http://a/ HTTP/1.1\r\n\r\n".to_vec(), Err(HostMissing)),
+        ("empty Host", b"GET / HTTP/1.1\r\nHost: \r\n\r\n".to_vec(), Err(HostMissing)),
+        ("Host twice", with("Host: b.example\r\n"), Err(HostRepeated)),
+        ("Host twice, equal", with("hOST: a.example\r\n"), Err(HostRepeated)),
+        (
+            "bad Host behind an absolute form",
+            b"GET http://a/ HTTP/1.1\r\nHost: u@b\r\n\r\n".to_vec(),
+            Err(HostInvalid),
+        ),
+        ("h2c upgrade", with("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"), Ok(Empty)),
+    ];
+    for byte in (0u8..32).chain([127]).filter(|byte| !matches!(byte, b'\t' | b'\r' | b'\n')) {
+        let mut value = b"GET / HTTP/1.1\r\nHost: a\r\nA: b".to_vec();
+        value.extend_from_slice(&[byte, b'c', b'\r', b'\n', b'\r', b'\n']);
+        rows.push(("control byte in a value", value, Err(FieldValue)));
+    }
+    for byte in b" \"(),/;<=>?@[\\]{}\0\x7f\x80\xff" {
+        let mut name = b"GET / HTTP/1.1\r\nHost: a\r\nA".to_vec();
+        name.extend_from_slice(&[*byte]);
+        name.extend_from_slice(b"b: c\r\n\r\n");
+        rows.push(("no token in a name", name, Err(FieldName)));
+    }
+    for host in
+        ["u@a", "u:p@a", "a,b", "a, a", "a b", "a/b", "a\\b", "a:b", "a:99999", "[::1", "a?b"]
+    {
+        let bytes = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes();
+        rows.push(("bad Host", bytes, Err(HostInvalid)));
+    }
+    check(rows);
+}
+
+#[test]
+fn request_limits() {
+    use BodyLength::Empty;
+    use RequestError::*;
+    let overhead = "GET  HTTP/1.1\r\n".len();
+    let target = |bytes: usize| {
+        format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(bytes - 1)).into_bytes()
     };
-    let websocket = Some("websocket".to_owned());
-    assert_eq!(parse("Connection: Upgrade\r\nUpgrade: websocket\r\n").0, websocket);
-    assert_eq!(parse("Connection: keep-alive, upgrade\r\nUpgrade: websocket\r\n").0, websocket);
-    assert_eq!(parse("Upgrade: websocket\r\n").0, None);
-    let h2c = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n";
-    assert_eq!(parse(h2c).0, None);
-    assert_eq!(parse("Connection: upgrade\r\nUpgrade: websocket, h2c\r\n").0, None);
-    assert!(parse("Expect: 100-Continue\r\n").1);
-    assert!(parse("TE: gzip, trailers\r\n").2);
-}
-
-/// Body length and reuse of a response, or why it is refused.
-fn response(bytes: &[u8], head: bool) -> Result<Option<(u16, BodyLength, bool)>, ResponseError> {
-    let mut storage = HeaderStorage::new();
-    parse_response(bytes, &mut storage, head)
-        .map(|parsed| parsed.map(|parsed| (parsed.head.status, parsed.body, parsed.keep_alive)))
+    let fields = |count: usize| with(&"A: b\r\n".repeat(count - 1));
+    let sized = |bytes: usize| {
+        let empty = with("A: \r\n").len();
+        with(&format!("A: {}\r\n", "b".repeat(bytes - empty)))
+    };
+    assert_eq!(sized(HEAD_BYTES_MAX).len(), HEAD_BYTES_MAX);
+    check(vec![
+        ("longest line", target(REQUEST_LINE_BYTES_MAX - overhead), Ok(Empty)),
+        ("line too long", target(REQUEST_LINE_BYTES_MAX - overhead + 1), Err(LineTooLong)),
+        ("most fields", fields(HEADERS_MAX), Ok(Empty)),
+        ("too many fields", fields(HEADERS_MAX + 1), Err(TooManyFields)),
+        ("largest head", sized(HEAD_BYTES_MAX), Ok(Empty)),
+        ("head too large", sized(HEAD_BYTES_MAX + 1), Err(HeadTooLarge)),
+    ]);
+    // Also before the end is there.
+    let line = target(REQUEST_LINE_BYTES_MAX * 2);
+    assert_eq!(request(&line[..REQUEST_LINE_BYTES_MAX], |_| ()), Ok(None));
+    assert_eq!(request(&line[..REQUEST_LINE_BYTES_MAX + 1], |_| ()), Err(LineTooLong));
+    let head = sized(HEAD_BYTES_MAX * 2);
+    assert_eq!(request(&head[..HEAD_BYTES_MAX - 1], |_| ()), Ok(None));
+    assert_eq!(request(&head[..HEAD_BYTES_MAX], |_| ()), Err(HeadTooLarge));
+    let many = with(&"A: b\r\n".repeat(HEADERS_MAX));
+    assert_eq!(request(&many[..many.len() - 2], |_| ()), Err(TooManyFields));
+    // Bytes behind the head do not count.
+    let mut behind = with("");
+    behind.resize(HEAD_BYTES_MAX * 2, b'x');
+    assert_eq!(request(&behind, |parsed| parsed.head_bytes), Ok(Some(with("").len())));
+    let options = "x-a,".repeat(CONNECTION_OPTIONS_MAX + 1);
+    check(vec![(
+        "Connection names too much",
+        with(&format!("Connection: {options}close\r\n")),
+        Err(ConnectionOptions),
+    )]);
 }
 
 #[test]
-fn responses_are_framed_by_method_and_status() {
-    let rows: &[(&str, bool, BodyLength, bool)] = &[
-        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", false, BodyLength::Fixed(5), true),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", true, BodyLength::Empty, true),
-        ("HTTP/1.1 204 No Content\r\n\r\n", false, BodyLength::Empty, true),
-        ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", false, BodyLength::Empty, true),
-        ("HTTP/1.1 200 OK\r\n\r\n", false, BodyLength::UntilClose, false),
-        ("HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", false, BodyLength::Empty, true),
-        ("HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n", false, BodyLength::Empty, true),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", false, BodyLength::Chunked, true),
-        ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", false, BodyLength::Fixed(5), false),
+fn request_parts() {
+    let bytes =
+        b"\r\nPUT /a/b?c=d#e HTTP/1.1\r\nHost: h:80\r\nX-Aaa:  b c \r\nExpect: 100-Continue\r\n\
+        TE: gzip;q=0.5, Trailers\r\nConnection: TE\r\nContent-Length: 3\r\n\r\nxyzGET";
+    accepted(bytes, |parsed| {
+        let head = &parsed.head;
+        assert_eq!(head.method, b"PUT");
+        assert_eq!(head.path, b"/a/b");
+        assert_eq!(head.query, Some(&b"c=d"[..]));
+        assert_eq!(head.authority, b"h:80");
+        assert_eq!(head.version, Version::Http11);
+        assert_eq!(head.scheme, Scheme::Http);
+        assert_eq!(head.headers.len(), 6);
+        assert_eq!((head.headers[1].name, head.headers[1].value), (&b"X-Aaa"[..], &b"b c"[..]));
+        assert_eq!(&bytes[parsed.head_bytes..], b"xyzGET");
+        assert_eq!(parsed.body, BodyLength::Fixed(3));
+        assert!(parsed.keep_alive && parsed.expect_continue && parsed.te_trailers);
+        assert_eq!(parsed.upgrade, None);
+        assert!(parsed.connection_nominated.is_empty());
+    });
+    let absolute = b"GET http://real:8080?q HTTP/1.1\r\nHost: other\r\n\r\n";
+    accepted(absolute, |parsed| {
+        assert_eq!(parsed.head.authority, b"real:8080");
+        assert_eq!(parsed.head.path, b"/");
+        assert_eq!(parsed.head.query, Some(&b"q"[..]));
+    });
+    accepted(b"GET / HTTP/1.0\r\n\r\n", |parsed| {
+        assert_eq!(parsed.head.authority, b"");
+        assert_eq!(parsed.head.version, Version::Http10);
+    });
+    let expect = |version: &str| {
+        let bytes = format!("GET / HTTP/{version}\r\nHost: a\r\nExpect: 100-continue\r\n\r\n");
+        accepted(bytes.as_bytes(), |parsed| parsed.expect_continue)
+    };
+    assert!(expect("1.1") && !expect("1.0"));
+}
+
+#[test]
+fn request_keep_alive() {
+    for (version, lines, expected) in [
+        ("1.1", "", true),
+        ("1.1", "Connection: close\r\n", false),
+        ("1.1", "Connection: Keep-Alive\r\n", true),
+        ("1.1", "Connection: keep-alive, Close\r\n", false),
+        ("1.1", "Connection: keep-alive\r\nConnection: close\r\n", false),
+        ("1.0", "", false),
+        ("1.0", "Connection: keep-alive\r\n", true),
+        ("1.0", "Connection: keep-alive, close\r\n", false),
+        ("1.0", "Proxy-Connection: keep-alive\r\n", false),
+    ] {
+        let bytes = format!("GET / HTTP/{version}\r\nHost: a\r\n{lines}\r\n");
+        let found = accepted(bytes.as_bytes(), |parsed| parsed.keep_alive);
+        assert_eq!(found, expected, "{bytes:?}");
+    }
+}
+
+#[test]
+fn request_upgrades() {
+    let upgrade = |version: &str, lines: &str| {
+        let bytes = format!("GET / HTTP/{version}\r\nHost: a\r\n{lines}\r\n");
+        accepted(bytes.as_bytes(), |parsed| parsed.upgrade.map(<[u8]>::to_vec))
+    };
+    let websocket = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n";
+    assert_eq!(upgrade("1.1", websocket).as_deref(), Some(&b"websocket"[..]));
+    assert_eq!(upgrade("1.0", websocket), None);
+    for lines in [
+        "Upgrade: websocket\r\n",
+        "Connection: Upgrade\r\n",
+        "Connection: Upgrade\r\nUpgrade:\r\n",
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+        "Connection: Upgrade\r\nUpgrade: websocket, H2C\r\n",
+        "Connection: Upgrade\r\nUpgrade: h2c\r\nUpgrade: websocket\r\n",
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nUpgrade: websocket\r\n",
+    ] {
+        assert_eq!(upgrade("1.1", lines), None, "{lines:?}");
+    }
+}
+
+#[test]
+fn response_rows() {
+    use BodyLength::*;
+    use ResponseError::*;
+    let ok = |lines: &str| format!("HTTP/1.1 200 OK\r\n{lines}\r\n").into_bytes();
+    let line = |line: &str| format!("{line}\r\nContent-Length: 3\r\n\r\n").into_bytes();
+    let both = "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n";
+    // (what, bytes, request is HEAD, (body, keep alive) or reason)
+    type Row<'a> = (&'a str, Vec<u8>, bool, Result<(BodyLength, bool), ResponseError>);
+    let sized = |bytes: usize| ok(&format!("A: {}\r\n", "b".repeat(bytes - ok("A: \r\n").len())));
+    let rows: Vec<Row<'_>> = vec![
+        ("length", ok("Content-Length: 5\r\n"), false, Ok((Fixed(5), true))),
+        ("length 0", ok("Content-Length: 0\r\n"), false, Ok((Empty, true))),
+        ("chunked", ok("Transfer-Encoding: Chunked\r\n"), false, Ok((Chunked, true))),
+        ("until close", ok(""), false, Ok((UntilClose, false))),
+        ("until close, 1.0", b"HTTP/1.0 200 OK\r\n\r\n".to_vec(), false, Ok((UntilClose, false))),
+        ("close", ok("Content-Length: 5\r\nConnection: close\r\n"), false, Ok((Fixed(5), false))),
+        ("1.0", line("HTTP/1.0 200 OK"), false, Ok((Fixed(3), false))),
         (
-            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\n",
+            "1.0 kept alive",
+            b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\n".to_vec(),
             false,
-            BodyLength::Fixed(5),
-            false,
+            Ok((Fixed(3), true)),
         ),
+        ("HEAD with length", ok("Content-Length: 5\r\n"), true, Ok((Empty, true))),
+        ("HEAD with coding", ok("Transfer-Encoding: chunked\r\n"), true, Ok((Empty, true))),
+        ("HEAD without", ok(""), true, Ok((Empty, true))),
+        ("304 with length", line("HTTP/1.1 304 Not Modified"), false, Ok((Empty, true))),
+        ("204 with length", line("HTTP/1.1 204 No Content"), false, Ok((Empty, false))),
+        ("204", b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(), false, Ok((Empty, true))),
+        ("100", b"HTTP/1.1 100 Continue\r\n\r\n".to_vec(), false, Ok((Empty, true))),
+        ("no reason", line("HTTP/1.1 200 "), false, Ok((Fixed(3), true))),
+        ("no reason, no space", line("HTTP/1.1 200"), false, Ok((Fixed(3), true))),
+        ("odd status", line("HTTP/1.1 999 x y"), false, Ok((Fixed(3), true))),
+        ("CL and TE", ok(both), false, Err(LengthAndCoding)),
+        ("CL and TE of HEAD", ok(both), true, Err(LengthAndCoding)),
+        (
+            "two lengths",
+            ok("Content-Length: 5\r\nContent-Length: 5\r\n"),
+            false,
+            Err(LengthRepeated),
+        ),
+        ("length list", ok("Content-Length: 5, 5\r\n"), false, Err(LengthRepeated)),
+        ("bad length", ok("Content-Length: -1\r\n"), false, Err(LengthInvalid)),
+        ("bad length of HEAD", ok("Content-Length: x\r\n"), true, Err(LengthInvalid)),
+        ("gzip, chunked", ok("Transfer-Encoding: gzip, chunked\r\n"), false, Err(CodingInvalid)),
+        ("identity", ok("Transfer-Encoding: identity\r\n"), false, Err(CodingInvalid)),
+        (
+            "coding in 1.0",
+            b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec(),
+            false,
+            Err(CodingInHttp10),
+        ),
+        ("folded line", ok("A: b\r\n c\r\n"), false, Err(FieldName)),
+        ("space before the colon", ok("A : b\r\n"), false, Err(FieldName)),
+        ("bare CR", ok("A: b\rc\r\n"), false, Err(FieldValue)),
+        ("NUL", ok("A: \0\r\n"), false, Err(FieldValue)),
+        ("bare LF behind a field", ok("A: b\nC: d\r\n"), false, Err(LineEnd)),
+        ("bare LF behind the line", b"HTTP/1.1 200 OK\nA: b\r\n\r\n".to_vec(), false, Err(LineEnd)),
+        ("bare LF at the end", b"HTTP/1.1 200 OK\r\nA: b\r\n\n".to_vec(), false, Err(LineEnd)),
+        ("no fields, bare LF", b"HTTP/1.1 200 OK\n\r\n".to_vec(), false, Err(LineEnd)),
+        ("leading empty line", b"\r\nHTTP/1.1 200 OK\r\n\r\n".to_vec(), false, Err(StatusLine)),
+        ("HTTP/2", line("HTTP/2.0 200 OK"), false, Err(StatusLine)),
+        ("lower case", line("http/1.1 200 OK"), false, Err(StatusLine)),
+        ("two spaces", line("HTTP/1.1  200 OK"), false, Err(StatusLine)),
+        ("status 099", line("HTTP/1.1 099 OK"), false, Err(StatusLine)),
+        ("two digits", line("HTTP/1.1 20 OK"), false, Err(StatusLine)),
+        ("four digits", line("HTTP/1.1 2000 OK"), false, Err(StatusLine)),
+        ("control byte in the reason", line("HTTP/1.1 200 O\x01K"), false, Err(StatusLine)),
+        ("ICY", line("ICY 200 OK"), false, Err(StatusLine)),
+        ("no head at all", b"<html>".to_vec(), false, Err(StatusLine)),
+        ("most fields", ok(&"A: b\r\n".repeat(HEADERS_MAX)), true, Ok((Empty, true))),
+        ("too many fields", ok(&"A: b\r\n".repeat(HEADERS_MAX + 1)), false, Err(TooManyFields)),
+        ("largest head", sized(HEAD_BYTES_MAX), true, Ok((Empty, true))),
+        ("head too large", sized(HEAD_BYTES_MAX + 1), false, Err(HeadTooLarge)),
     ];
-    for (bytes, head, body, keep_alive) in rows {
-        let got = response(bytes.as_bytes(), *head).expect(bytes).expect(bytes);
-        assert_eq!((got.1, got.2), (*body, *keep_alive), "{bytes:?}");
+    for (what, bytes, request_is_head, expected) in rows {
+        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned();
+        let found = response(&bytes, request_is_head, |p| {
+            assert_eq!(p.head_bytes, bytes.len());
+            (p.body, p.keep_alive)
+        });
+        assert_eq!(found, expected.map(Some), "{what}: {text:?}");
     }
+    assert!(ResponseError::ALL.iter().all(|error| error.status() == 502));
 }
 
 #[test]
-fn ambiguous_responses_are_refused() {
-    for bytes in [
-        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\n",
-        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
-        "HTTP/1.1 200 OK\nA: b\n\n",
-        "HTTP/1.1 200 OK\r\nA: b\n\r\n",
-        "HTTP/1.1 2 OK\r\n\r\n",
-        "HTTP/1.1 099 OK\r\n\r\n",
-        "HTTP/3.0 200 OK\r\n\r\n",
-        "ICY 200 OK\r\n\r\n",
-        "\r\nHTTP/1.1 200 OK\r\n\r\n",
-        "garbage\r\n\r\n",
-    ] {
-        assert!(response(bytes.as_bytes(), false).is_err(), "{bytes:?}");
-    }
-    let long = format!("HTTP/1.1 200 OK\r\nA: {}", "b".repeat(HEAD_BYTES_MAX));
-    assert_eq!(response(long.as_bytes(), false), Err(ResponseError::HeadTooLarge));
-}
-
-/// Decode in pieces of the given sizes: payload, trailers, and what was left over.
-fn decode(body: &[u8], pieces: &[usize]) -> Result<(Vec<u8>, String, usize, bool), ChunkError> {
-    let mut decoder = ChunkedDecoder::new();
-    let (mut payload, mut at, mut done) = (Vec::new(), 0, false);
-    let mut sizes = pieces.iter().copied().chain(std::iter::repeat(body.len().max(1)));
-    while at < body.len() && !done {
-        let size = sizes.next().unwrap_or(1).max(1).min(body.len() - at);
-        let mut buffer = body[at..at + size].to_vec();
-        let decoded = decoder.decode(&mut buffer)?;
-        payload.extend_from_slice(&buffer[..decoded.payload]);
-        at += decoded.consumed;
-        done = decoded.done;
-    }
-    let trailers = String::from_utf8_lossy(decoder.trailers()).into_owned();
-    Ok((payload, trailers, body.len() - at, done))
+fn response_parts() {
+    let bytes =
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nx";
+    let read = response(bytes, false, |parsed| {
+        assert_eq!(parsed.head.status, 101);
+        assert_eq!(parsed.head.reason, b"Switching Protocols");
+        assert_eq!(parsed.body, BodyLength::Empty);
+        assert_eq!(parsed.upgrade, Some(&b"websocket"[..]));
+        assert_eq!(parsed.head_bytes, bytes.len() - 1);
+    });
+    assert_eq!(read, Ok(Some(())));
+    let bytes =
+        b"HTTP/1.1 426 Upgrade Required\r\nConnection: upgrade, x-hop\r\nUpgrade: websocket\r\n\
+        X-Hop: a\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\r\n";
+    let read = response(bytes, false, |parsed| {
+        assert_eq!(parsed.upgrade, None);
+        let gone: Vec<bool> = parsed
+            .head
+            .headers
+            .iter()
+            .map(|field| is_hop_by_hop(field) || parsed.connection_nominated.contains(field))
+            .collect();
+        assert_eq!(gone, [true, true, true, false, false]);
+    });
+    assert_eq!(read, Ok(Some(())));
 }
 
 #[test]
-fn chunked_bodies_are_decoded() {
-    let body = b"5\r\nhello\r\n6;ext=\"v\"\r\n world\r\n0\r\nX-Sum: 1\r\nHost: evil\r\n\
-        Content-Length: 5\r\nAuthorization: x\r\nx-b:\r\n\r\nGET /";
-    let (payload, trailers, left, done) = decode(body, &[]).expect("well-formed");
-    assert_eq!(payload, b"hello world");
-    assert_eq!(trailers, "X-Sum: 1\r\nx-b: \r\n");
-    assert_eq!((left, done), (5, true));
-    assert_eq!(decode(b"0\r\n\r\n", &[]), Ok((Vec::new(), String::new(), 0, true)));
-    assert!(!decode(b"5\r\nhel", &[]).expect("a part").3);
-}
-
-#[test]
-fn malformed_chunks_are_refused() {
-    for body in [
-        "g\r\n",
-        "\r\n",
-        "0x5\r\nhello\r\n",
-        "+5\r\n",
-        "-5\r\n",
-        " 5\r\n",
-        "5 \r\nhello\r\n",
-        "5\nhello\r\n",
-        "5\r\nhelloX",
-        "5\r\nhello\n",
-        "5\r\nhello\rX",
-        "12345678901234567\r\n",
-        "5;a\x01\r\n",
-        "5;a\nhello\r\n",
-        "0\r\nbad trailer\r\n\r\n",
-        "0\r\n: v\r\n\r\n",
-        "0\r\na : v\r\n\r\n",
-        "0\r\na: v\n\r\n",
-        "0\r\n\n",
-        "0\r\n a: v\r\n\r\n",
-        "5\rX",
-    ] {
-        assert!(decode(body.as_bytes(), &[]).is_err(), "{body:?}");
-        assert!(decode(body.as_bytes(), &[1; 64]).is_err(), "{body:?} byte by byte");
-    }
-    let extension = format!("5;{}\r\nhello\r\n", "a".repeat(257));
-    assert_eq!(decode(extension.as_bytes(), &[]), Err(ChunkError::Extension));
-    let many = format!("1;{}\r\na\r\n", "a".repeat(200)).repeat(100);
-    assert_eq!(decode(many.as_bytes(), &[]), Err(ChunkError::Extension));
-    let trailers = format!("0\r\n{}\r\n", "a: b\r\n".repeat(3000));
-    assert_eq!(decode(trailers.as_bytes(), &[]), Err(ChunkError::Trailer));
-}
-
-#[test]
-fn local_replies_are_whole_messages() {
-    let mut out = Vec::new();
-    encode::write_local_reply(&mut out, 503, "no healthy upstream", false, Some("close"), b"now");
-    let text = String::from_utf8(out.clone()).expect("text");
-    assert!(text.starts_with("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 19\r\n"));
-    assert!(text.ends_with("connection: close\r\n\r\nno healthy upstream"));
-    let read = response(&out, false).expect("well-formed").expect("complete");
-    assert_eq!(read, (503, BodyLength::Fixed(19), false));
-}
-
-/// What a lax parser sees: lines ended by LF, names trimmed, the last framing field wins.
-fn lax_framing(head: &[u8]) -> (usize, Option<u64>, bool) {
-    let text = String::from_utf8_lossy(head);
-    let mut requests = 0;
-    let (mut length, mut chunked) = (None, false);
-    for line in text.split('\n').map(|line| line.trim_end_matches('\r')) {
-        if line.contains(" HTTP/1.") && !line.contains(": ") {
-            requests += 1;
-        }
-        let Some((name, value)) = line.split_once(':') else { continue };
-        match name.trim().to_ascii_lowercase().as_str() {
-            "content-length" => length = value.trim().parse().ok(),
-            "transfer-encoding" => chunked |= value.to_ascii_lowercase().contains("chunked"),
-            _ => {}
-        }
-    }
-    (requests, length, chunked)
-}
-
-proptest! {
-    #[test]
-    fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = request(&bytes);
-        let _ = response(&bytes, false);
-        let mut scanner = HeadScanner::new();
-        for end in 0..bytes.len() { scanner.may_be_complete(&bytes[..end]); }
-        let _ = decode(&bytes, &[3, 1, 7]);
-    }
-
-    /// Text that is nearly a request finds more than noise does.
-    #[test]
-    fn what_is_accepted_has_one_reading(
-        parts in proptest::collection::vec(prop_oneof![
-            Just("GET / HTTP/1.1\r\n"), Just("Host: a\r\n"), Just("\r\n"), Just("\n"), Just("\r"),
-            Just(" "), Just("Content-Length: 5\r\n"), Just("content-length:7\r\n"), Just("\t"),
-            Just("Transfer-Encoding: chunked\r\n"), Just("Transfer-Encoding : chunked\r\n"),
-            Just("A: b\r\n"), Just(":"), Just(","), Just("\0"), Just("x"), Just("Host: b\r\n"),
-        ], 1..12),
-    ) {
-        let bytes = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n\r\n", parts.concat());
-        let mut storage = HeaderStorage::new();
-        if let Ok(Some(parsed)) = parse_request(bytes.as_bytes(), &mut storage, Scheme::Http) {
-            let head = &bytes.as_bytes()[..parsed.head_bytes];
-            let (requests, length, chunked) = lax_framing(head);
-            prop_assert_eq!(requests, 1);
-            match parsed.body {
-                BodyLength::Empty => prop_assert!(!chunked && length.unwrap_or(0) == 0),
-                BodyLength::Fixed(n) => prop_assert!(!chunked && length == Some(n)),
-                BodyLength::Chunked => prop_assert!(chunked && length.is_none()),
-                BodyLength::UntilClose => prop_assert!(false),
-            }
-        }
-    }
-
-    #[test]
-    fn chunks_survive_any_cut(
-        chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..6),
-        pieces in proptest::collection::vec(1usize..20, 0..40),
-        trailer in any::<bool>(),
-    ) {
-        let mut body = Vec::new();
-        for chunk in &chunks {
-            let mut line = [0; 18];
-            let from = write_chunk_head(&mut line, chunk.len());
-            body.extend_from_slice(&line[from..]);
-            body.extend_from_slice(chunk);
-            body.extend_from_slice(b"\r\n");
-        }
-        write_last_chunk(&mut body, if trailer { b"x-t: 1\r\n" } else { b"" });
-        body.extend_from_slice(b"next");
-        let (payload, trailers, left, done) = decode(&body, &pieces).expect("well-formed");
-        prop_assert_eq!(payload, chunks.concat());
-        prop_assert_eq!(trailers, if trailer { "x-t: 1\r\n" } else { "" });
-        prop_assert_eq!((left, done), (4, true));
-    }
+fn details_are_distinct_words() {
+    let request = RequestError::ALL.iter().map(|error| error.details());
+    let response = ResponseError::ALL.iter().map(|error| error.details());
+    let mut words: Vec<&str> = request.chain(response).collect();
+    assert!(words.iter().all(|word| !word.is_empty() && !word.contains(' ')));
+    words.sort_unstable();
+    words.dedup();
+    assert_eq!(words.len(), RequestError::ALL.len() + ResponseError::ALL.len());
 }
