@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -26,10 +27,17 @@ pub struct Gateway {
     lines: Receiver<String>,
 }
 
-/// A port that was free a moment ago.
+/// A port that nobody uses: each is given once, from below the range out of which the kernel takes
+/// ports for outgoing connections, and every process of tests has its own hundred.
 pub fn free_port() -> u16 {
-    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    socket.local_addr().expect("bound").port()
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let first = 10_240 + (std::process::id() % 200) as u16 * 100;
+    loop {
+        let port = first + GIVEN.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// The binary with arguments, for commands that end by themselves.
@@ -45,12 +53,24 @@ impl Gateway {
 
     /// Start with further arguments.
     pub fn start_with(manifests: &[(&str, &str)], arguments: &[&str]) -> Gateway {
+        let mut gateway = Gateway::launch(manifests, arguments, |_| {});
+        gateway.wait_until_ready();
+        gateway
+    }
+
+    /// Start without waiting; `change` may change the command (variables, limits).
+    pub fn launch(
+        manifests: &[(&str, &str)],
+        arguments: &[&str],
+        change: impl FnOnce(&mut Command),
+    ) -> Gateway {
         let directory = TempDir::new().expect("a directory");
         for (name, text) in manifests {
             write(directory.path(), name, text);
         }
         let port = free_port();
-        let mut child = Command::new(BINARY)
+        let mut command = Command::new(BINARY);
+        command
             .arg("run")
             .arg("--config")
             .arg(directory.path())
@@ -60,9 +80,9 @@ impl Gateway {
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+            .stderr(Stdio::piped());
+        change(&mut command);
+        let mut child = command.spawn().expect("the binary starts");
         let log = Arc::new(Mutex::new(String::new()));
         let (sender, lines) = channel();
         for stream in [
@@ -80,22 +100,24 @@ impl Gateway {
                 }
             });
         }
-        let mut gateway = Gateway {
+        Gateway {
             child,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             directory,
             log,
             lines,
-        };
-        let ready = gateway.wait_for_line("ready");
-        let admin = ready
+        }
+    }
+
+    /// Wait until it serves.
+    pub fn wait_until_ready(&mut self) {
+        let ready = self.wait_for_line("ready: ");
+        self.admin = ready
             .split_once("admin=")
             .and_then(|(_, rest)| rest.split_whitespace().next())
             .and_then(|text| text.parse().ok())
             .unwrap_or_else(|| panic!("no admin address in {ready:?}"));
-        gateway.admin = admin;
-        gateway
     }
 
     /// Wait for a line of output that contains `text`.
@@ -110,6 +132,29 @@ impl Gateway {
                     panic!("no line with {text:?} in:\n{}", self.log())
                 }
             }
+        }
+    }
+
+    /// Wait for a line of a JSON access log that fits.
+    pub fn wait_for_log(
+        &self,
+        file: &Path,
+        fits: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            let found = lines.find_map(|line| {
+                let line = serde_json::from_str(line)
+                    .unwrap_or_else(|error| panic!("not JSON ({error}): {line}"));
+                fits(&line).then_some(line)
+            });
+            if let Some(line) = found {
+                return line;
+            }
+            assert!(Instant::now() < deadline, "no such line in:\n{text}");
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
