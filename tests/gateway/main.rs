@@ -12,7 +12,7 @@ mod support;
 // mod check;
 // mod demo;
 // mod framing;
-// mod lifecycle;
+mod lifecycle;
 // mod messages;
 // mod observability;
 // mod reload;

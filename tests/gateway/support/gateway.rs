@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::metrics::Metrics;
+use super::raw::Raw;
+
 const BINARY: &str = env!("CARGO_BIN_EXE_ringress");
 /// Only keeps a hang from blocking the suite.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,6 +40,15 @@ pub fn free_port() -> u16 {
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }
+    }
+}
+
+/// Wait until something holds.
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "it never came to: {what}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -156,6 +168,44 @@ impl Gateway {
             assert!(Instant::now() < deadline, "no such line in:\n{text}");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// GET an admin page: status and body.
+    pub fn page(&self, path: &str) -> (u16, String) {
+        let mut raw = Raw::connect(self.admin);
+        raw.send(format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"));
+        let response = raw.response();
+        (response.status, String::from_utf8(response.body).expect("text"))
+    }
+
+    /// GET an admin page that is JSON.
+    pub fn json(&self, path: &str) -> serde_json::Value {
+        let (status, text) = self.page(path);
+        assert_eq!(status, 200, "{path}: {text}");
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}: {text}"))
+    }
+
+    /// The metrics as they are now.
+    pub fn metrics(&self) -> Metrics {
+        Metrics::parse(&self.page("/stats/prometheus").1)
+    }
+
+    /// Wait until the metrics are as wanted.
+    pub fn wait_for_metrics(&self, what: &str, wanted: impl Fn(&Metrics) -> bool) {
+        wait_until(what, || wanted(&self.metrics()));
+    }
+
+    /// Wait until every worker routes by this generation or a later one.
+    pub fn wait_for_generation(&self, generation: u64) {
+        self.wait_for_metrics(&format!("generation {generation}"), |metrics| {
+            let workers = metrics.find("ringress_worker_config_generation", &[]);
+            !workers.is_empty() && workers.iter().all(|worker| worker.value >= generation as f64)
+        });
+    }
+
+    /// The generation of the configuration that was published last.
+    pub fn generation(&self) -> u64 {
+        self.metrics().sum("ringress_config_generation", &[]) as u64
     }
 
     /// All output so far.
