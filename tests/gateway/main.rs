@@ -15,7 +15,7 @@ mod support;
 mod lifecycle;
 // mod messages;
 // mod observability;
-// mod reload;
+mod reload;
 mod routing;
 // mod upstream_faults;
 // mod websocket;
