@@ -9,12 +9,12 @@
 
 mod support;
 
-// mod check;
-// mod demo;
+mod check;
+mod demo;
 // mod framing;
 mod lifecycle;
 // mod messages;
-// mod observability;
+mod observability;
 mod reload;
 mod routing;
 // mod upstream_faults;
