@@ -73,7 +73,7 @@ fn every_error_has_its_place() {
             "  - route: [{destination: {port: {number: x}}}]\n".to_owned(),
             8,
             43,
-            "number",
+            "expected a whole number from 0 to 4294967295, found the string `x`",
         ),
         (
             "two matches in one",
