@@ -251,6 +251,20 @@ fn help_names_every_command_and_option() {
 }
 
 #[test]
+fn a_reader_that_stops_early_is_no_failure_of_ours() {
+    let samples = root("tests/data/istio/samples");
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_ringress"))
+        .args(["check", &samples])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    drop(child.stdout.take());
+    let said = child.wait_with_output().expect("our child").stderr;
+    assert!(said.is_empty(), "{}", String::from_utf8_lossy(&said));
+}
+
+#[test]
 fn unusable_arguments_are_told() {
     for (arguments, part) in [
         (&["run"][..], "--config"),
