@@ -45,9 +45,22 @@ pub fn main() -> ExitCode {
         Command::Run(options) => report(crate::server::run(&options)),
         #[cfg(feature = "demo")]
         Command::Demo(options) => report(demo::run(&options)),
-        Command::Check(options) => check::run(&options),
-        Command::Doctor(options) => doctor::run(&options),
+        Command::Check(options) => {
+            end_with_the_reader();
+            check::run(&options)
+        }
+        Command::Doctor(options) => {
+            end_with_the_reader();
+            doctor::run(&options)
+        }
     }
+}
+
+/// For commands that only print: whoever reads the output may stop early (`| head`), which is no
+/// reason for a panic. Never for a server: there a closed connection is an error to handle.
+fn end_with_the_reader() {
+    // SAFETY: a plain system call; no other thread was started yet.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
 fn report(outcome: Result<(), crate::server::ServerError>) -> ExitCode {

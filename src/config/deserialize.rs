@@ -39,6 +39,14 @@ impl de::Error for TypeError {
         TypeError { position: None, message: message.to_string(), help: None }
     }
 
+    fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> TypeError {
+        TypeError::custom(format!("expected {}, found {found}", in_words(expected)))
+    }
+
+    fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> TypeError {
+        TypeError::custom(format!("expected {}, found {found}", in_words(expected)))
+    }
+
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> TypeError {
         let help = match closest(field, expected) {
             Some(near) => format!("did you mean `{near}`?"),
@@ -148,11 +156,27 @@ impl Node {
     }
 
     fn mismatch(&self, expected: &dyn de::Expected) -> TypeError {
+        let expected = in_words(expected);
         TypeError {
             position: Some(self.position),
             message: format!("expected {expected}, found {}", self.describe()),
             help: None,
         }
+    }
+}
+
+/// What is expected, without the names of Rust's types.
+fn in_words(expected: &dyn de::Expected) -> String {
+    let whole = |least: i64, most: u64| format!("a whole number from {least} to {most}");
+    match expected.to_string().as_str() {
+        "u8" => whole(0, u8::MAX.into()),
+        "u16" => whole(0, u16::MAX.into()),
+        "u32" => whole(0, u32::MAX.into()),
+        "u64" => whole(0, u64::MAX),
+        "i32" => whole(i32::MIN.into(), i32::MAX as u64),
+        "i64" => whole(i64::MIN, i64::MAX as u64),
+        "f32" | "f64" => "a number".to_owned(),
+        words => words.to_owned(),
     }
 }
 

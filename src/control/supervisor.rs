@@ -103,6 +103,13 @@ impl<O: Observer> Supervisor<O> {
             tokio::select! {
                 asked = signals.next() => match asked {
                     Asked::Stop => break,
+                    // A test asks what a panic does to the process.
+                    #[cfg(debug_assertions)]
+                    Asked::Reload if std::env::var_os("RINGRESS_TEST_PANIC").is_some() => {
+                        if let Some(worker) = publisher.workers().first() {
+                            worker.send(Command::Panic);
+                        }
+                    }
                     Asked::Reload => {
                         reload(&mut reloader, &mut publisher, &stats, &observer);
                     }

@@ -9,6 +9,7 @@
 
 pub mod buffer;
 pub mod connect;
+pub mod doorbell;
 pub mod listener;
 pub mod oneshot;
 pub mod pooled_future;

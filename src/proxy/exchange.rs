@@ -328,6 +328,9 @@ async fn forward(
             }
         };
         connection.set_upstream(Some(attempt.connection.stream().clone()));
+        if context.access_log.borrow().is_some() {
+            scratch.info.upstream_local_address = attempt.connection.local_address();
+        }
         let (responded, send_failed) = send_and_relay(
             context,
             connection,

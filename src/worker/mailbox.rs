@@ -1,16 +1,14 @@
 //! Orders to a worker, and what it reports.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use monoio::io::AsyncReadRent;
-
 use crate::ids::WorkerId;
 use crate::metrics::{ShardSource, SwapRequest};
+use crate::net::doorbell::{Bell, Doorbell, doorbell};
+use crate::net::runtime::Driver;
 use crate::snapshot::Snapshot;
 
 /// An order to a worker.
@@ -50,20 +48,13 @@ pub struct WorkerHandle {
     /// Which worker.
     pub id: WorkerId,
     commands: mpsc::Sender<Command>,
-    wake: Arc<UnixStream>,
+    doorbell: Doorbell,
 }
 
 impl WorkerHandle {
     /// Send an order. False: the worker has ended.
     pub fn send(&self, command: Command) -> bool {
-        if self.commands.send(command).is_err() {
-            return false;
-        }
-        // A full pipe is as good as a written byte: the worker is going to look.
-        match (&*self.wake).write_all(&[1]) {
-            Ok(()) => true,
-            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-        }
+        self.commands.send(command).is_ok() && self.doorbell.ring()
     }
 }
 
@@ -77,31 +68,26 @@ impl ShardSource for WorkerHandle {
 /// The worker's side.
 pub struct Mailbox {
     commands: mpsc::Receiver<Command>,
-    wake: UnixStream,
+    bell: Bell,
 }
 
 /// A mailbox and its giving side.
 pub fn mailbox(id: WorkerId) -> io::Result<(WorkerHandle, Mailbox)> {
     let (sender, commands) = mpsc::channel();
-    let (giving, waiting) = UnixStream::pair()?;
-    giving.set_nonblocking(true)?;
-    let handle = WorkerHandle { id, commands: sender, wake: Arc::new(giving) };
-    Ok((handle, Mailbox { commands, wake: waiting }))
+    let (doorbell, bell) = doorbell()?;
+    Ok((WorkerHandle { id, commands: sender, doorbell }, Mailbox { commands, bell }))
 }
 
 impl Mailbox {
     /// On the worker's runtime: call `handle` with each order, until every giving side is gone.
-    pub async fn serve(self, mut handle: impl FnMut(Command)) -> io::Result<()> {
-        let mut wake = monoio::net::UnixStream::from_std(self.wake)?;
-        let mut bytes = vec![0u8; 64];
+    pub async fn serve(self, driver: Driver, mut handle: impl FnMut(Command)) -> io::Result<()> {
+        let mut bell = self.bell.hang(driver)?;
         loop {
-            let (outcome, back) = wake.read(bytes).await;
-            bytes = back;
-            let closed = outcome? == 0;
+            let rung = bell.rung().await?;
             while let Ok(command) = self.commands.try_recv() {
                 handle(command);
             }
-            if closed {
+            if !rung {
                 return Ok(());
             }
         }

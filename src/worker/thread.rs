@@ -104,7 +104,7 @@ async fn worker(config: WorkerConfig, mailbox: Mailbox) -> io::Result<usize> {
         #[cfg(debug_assertions)]
         Command::Panic => panic!("asked to panic"),
     };
-    let mut orders = pin!(mailbox.serve(handle));
+    let mut orders = pin!(mailbox.serve(driver, handle));
     let mut drained = pin!(drained.receive());
     let cut = std::future::poll_fn(|task| {
         if let Poll::Ready(cut) = drained.as_mut().poll(task) {

@@ -4,11 +4,15 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use super::metrics::Metrics;
+use super::raw::Raw;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ringress");
 /// Only keeps a hang from blocking the suite.
@@ -26,10 +30,26 @@ pub struct Gateway {
     lines: Receiver<String>,
 }
 
-/// A port that was free a moment ago.
+/// A port that nobody uses: each is given once, from below the range out of which the kernel takes
+/// ports for outgoing connections, and every process of tests has its own hundred.
 pub fn free_port() -> u16 {
-    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    socket.local_addr().expect("bound").port()
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let first = 10_240 + (std::process::id() % 200) as u16 * 100;
+    loop {
+        let port = first + GIVEN.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Wait until something holds.
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "it never came to: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// The binary with arguments, for commands that end by themselves.
@@ -45,12 +65,24 @@ impl Gateway {
 
     /// Start with further arguments.
     pub fn start_with(manifests: &[(&str, &str)], arguments: &[&str]) -> Gateway {
+        let mut gateway = Gateway::launch(manifests, arguments, |_| {});
+        gateway.wait_until_ready();
+        gateway
+    }
+
+    /// Start without waiting; `change` may change the command (variables, limits).
+    pub fn launch(
+        manifests: &[(&str, &str)],
+        arguments: &[&str],
+        change: impl FnOnce(&mut Command),
+    ) -> Gateway {
         let directory = TempDir::new().expect("a directory");
         for (name, text) in manifests {
             write(directory.path(), name, text);
         }
         let port = free_port();
-        let mut child = Command::new(BINARY)
+        let mut command = Command::new(BINARY);
+        command
             .arg("run")
             .arg("--config")
             .arg(directory.path())
@@ -60,9 +92,9 @@ impl Gateway {
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+            .stderr(Stdio::piped());
+        change(&mut command);
+        let mut child = command.spawn().expect("the binary starts");
         let log = Arc::new(Mutex::new(String::new()));
         let (sender, lines) = channel();
         for stream in [
@@ -80,22 +112,24 @@ impl Gateway {
                 }
             });
         }
-        let mut gateway = Gateway {
+        Gateway {
             child,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             directory,
             log,
             lines,
-        };
-        let ready = gateway.wait_for_line("ready");
-        let admin = ready
+        }
+    }
+
+    /// Wait until it serves.
+    pub fn wait_until_ready(&mut self) {
+        let ready = self.wait_for_line("ready: ");
+        self.admin = ready
             .split_once("admin=")
             .and_then(|(_, rest)| rest.split_whitespace().next())
             .and_then(|text| text.parse().ok())
             .unwrap_or_else(|| panic!("no admin address in {ready:?}"));
-        gateway.admin = admin;
-        gateway
     }
 
     /// Wait for a line of output that contains `text`.
@@ -111,6 +145,67 @@ impl Gateway {
                 }
             }
         }
+    }
+
+    /// Wait for a line of a JSON access log that fits.
+    pub fn wait_for_log(
+        &self,
+        file: &Path,
+        fits: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            let found = lines.find_map(|line| {
+                let line = serde_json::from_str(line)
+                    .unwrap_or_else(|error| panic!("not JSON ({error}): {line}"));
+                fits(&line).then_some(line)
+            });
+            if let Some(line) = found {
+                return line;
+            }
+            assert!(Instant::now() < deadline, "no such line in:\n{text}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// GET an admin page: status and body.
+    pub fn page(&self, path: &str) -> (u16, String) {
+        let mut raw = Raw::connect(self.admin);
+        raw.send(format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"));
+        let response = raw.response();
+        (response.status, String::from_utf8(response.body).expect("text"))
+    }
+
+    /// GET an admin page that is JSON.
+    pub fn json(&self, path: &str) -> serde_json::Value {
+        let (status, text) = self.page(path);
+        assert_eq!(status, 200, "{path}: {text}");
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}: {text}"))
+    }
+
+    /// The metrics as they are now.
+    pub fn metrics(&self) -> Metrics {
+        Metrics::parse(&self.page("/stats/prometheus").1)
+    }
+
+    /// Wait until the metrics are as wanted.
+    pub fn wait_for_metrics(&self, what: &str, wanted: impl Fn(&Metrics) -> bool) {
+        wait_until(what, || wanted(&self.metrics()));
+    }
+
+    /// Wait until every worker routes by this generation or a later one.
+    pub fn wait_for_generation(&self, generation: u64) {
+        self.wait_for_metrics(&format!("generation {generation}"), |metrics| {
+            let workers = metrics.find("ringress_worker_config_generation", &[]);
+            !workers.is_empty() && workers.iter().all(|worker| worker.value >= generation as f64)
+        });
+    }
+
+    /// The generation of the configuration that was published last.
+    pub fn generation(&self) -> u64 {
+        self.metrics().sum("ringress_config_generation", &[]) as u64
     }
 
     /// All output so far.

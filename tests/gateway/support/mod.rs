@@ -2,6 +2,7 @@
 
 pub mod gateway;
 pub mod manifests;
+pub mod metrics;
 pub mod raw;
 pub mod upstream;
 
@@ -18,8 +19,6 @@ pub fn block_on<T>(body: impl Future<Output = T>) -> T {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        tokio::time::timeout(std::time::Duration::from_secs(60), body)
-            .await
-            .expect("the test hung")
+        tokio::time::timeout(std::time::Duration::from_secs(60), body).await.expect("the test hung")
     })
 }

@@ -43,6 +43,11 @@ impl Raw {
         Raw { stream, unread: Vec::new() }
     }
 
+    /// Our end's address.
+    pub fn local_address(&self) -> SocketAddr {
+        self.stream.local_addr().expect("connected")
+    }
+
     /// Send bytes. A peer that closed meanwhile is not an error here: what it said is read later.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref());
