@@ -20,8 +20,10 @@ pub struct Response {
     pub status: u16,
     /// The head, as text.
     pub head: String,
-    /// The body: by length or chunks (as sent, framing included, when chunked).
+    /// The body: by length, or the payload of the chunks.
     pub body: Vec<u8>,
+    /// The trailer section, as text.
+    pub trailers: String,
 }
 
 impl Response {
@@ -102,9 +104,28 @@ impl Raw {
             let length = length.parse().expect("a number");
             response.body = self.read_exact(length);
         } else if response.header("transfer-encoding").is_some() {
-            response.body = self.read_until(b"0\r\n\r\n");
+            self.chunks(&mut response);
         }
         response
+    }
+
+    fn chunks(&mut self, response: &mut Response) {
+        loop {
+            let line = String::from_utf8(self.read_until(b"\r\n")).expect("text");
+            let size = usize::from_str_radix(line.trim_end(), 16).expect("a chunk size");
+            if size == 0 {
+                break;
+            }
+            response.body.extend(self.read_exact(size));
+            assert_eq!(self.read_exact(2), b"\r\n");
+        }
+        loop {
+            let line = String::from_utf8(self.read_until(b"\r\n")).expect("text");
+            if line == "\r\n" {
+                return;
+            }
+            response.trailers.push_str(&line);
+        }
     }
 
     /// Read a head only.
@@ -115,7 +136,7 @@ impl Raw {
             .nth(1)
             .and_then(|code| code.parse().ok())
             .unwrap_or_else(|| panic!("no status line: {head:?}"));
-        Response { status, head, body: Vec::new() }
+        Response { status, head, body: Vec::new(), trailers: String::new() }
     }
 
     /// Read until the gateway closes; the bytes that came.

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use http_body_util::{BodyExt, Full};
@@ -27,6 +28,8 @@ pub struct Seen {
     pub body: Vec<u8>,
     /// Trailers.
     pub trailers: Vec<(String, String)>,
+    /// Did the request end as it should? False: its body was cut or malformed.
+    pub complete: bool,
 }
 
 impl Seen {
@@ -44,6 +47,8 @@ pub struct Upstream {
     /// Where it listens.
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
+    connections: Arc<AtomicUsize>,
+    begun: Arc<AtomicUsize>,
 }
 
 impl Upstream {
@@ -64,6 +69,9 @@ impl Upstream {
         socket.set_nonblocking(true).expect("settable");
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (name, record, answer) = (name.to_owned(), Arc::clone(&seen), Arc::new(answer));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let begun = Arc::new(AtomicUsize::new(0));
+        let (count, heads) = (Arc::clone(&connections), Arc::clone(&begun));
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -72,9 +80,12 @@ impl Upstream {
             runtime.block_on(async move {
                 let listener = tokio::net::TcpListener::from_std(socket).expect("a listener");
                 while let Ok((stream, _)) = listener.accept().await {
+                    count.fetch_add(1, Ordering::SeqCst);
                     let (name, record, answer) =
                         (name.clone(), Arc::clone(&record), Arc::clone(&answer));
+                    let heads = Arc::clone(&heads);
                     let service = service_fn(move |request: Request<Incoming>| {
+                        heads.fetch_add(1, Ordering::SeqCst);
                         let (name, record, answer) =
                             (name.clone(), Arc::clone(&record), Arc::clone(&answer));
                         async move {
@@ -96,12 +107,27 @@ impl Upstream {
                 }
             });
         });
-        Upstream { address, seen }
+        Upstream { address, seen, connections, begun }
     }
 
     /// What it got so far.
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().expect("not poisoned").clone()
+    }
+
+    /// Forget what it got so far.
+    pub fn forget(&self) {
+        self.seen.lock().expect("not poisoned").clear();
+    }
+
+    /// Connections accepted so far.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Request heads that came so far, whatever became of their bodies.
+    pub fn begun(&self) -> usize {
+        self.begun.load(Ordering::SeqCst)
     }
 
     /// The request that it got last.
@@ -112,12 +138,12 @@ impl Upstream {
 
 async fn take(name: &str, request: Request<Incoming>) -> Seen {
     let (head, body) = request.into_parts();
-    let (body, trailers) = match body.collect().await {
+    let (body, trailers, complete) = match body.collect().await {
         Ok(collected) => {
             let trailers = collected.trailers().cloned().unwrap_or_default();
-            (collected.to_bytes().to_vec(), trailers)
+            (collected.to_bytes().to_vec(), trailers, true)
         }
-        Err(_) => (Vec::new(), Default::default()),
+        Err(_) => (Vec::new(), Default::default(), false),
     };
     let pairs = |map: &hyper::HeaderMap| {
         map.iter()
@@ -133,6 +159,7 @@ async fn take(name: &str, request: Request<Incoming>) -> Seen {
         headers: pairs(&head.headers),
         body,
         trailers: pairs(&trailers),
+        complete,
     }
 }
 
