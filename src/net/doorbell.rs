@@ -36,8 +36,8 @@ impl Doorbell {
     /// Ring. False: nobody is there to hear it.
     pub fn ring(&self) -> bool {
         // A full pipe is as good as a written byte: the worker is going to look.
-        match (&*self.0).write(&[1]) {
-            Ok(_) => true,
+        match (&*self.0).write_all(&[1]) {
+            Ok(()) => true,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         }
     }

@@ -125,8 +125,8 @@ mod tests {
         }
     }
 
-    fn add(left: String, right: u64) -> impl Future<Output = String> {
-        async move { format!("{left}{right}") }
+    async fn add(left: String, right: u64) -> String {
+        format!("{left}{right}")
     }
 
     #[test]

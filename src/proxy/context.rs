@@ -134,7 +134,10 @@ pub struct WorkerContext {
     pub pumps: Rc<FuturePool>,
     /// See `connects`.
     pub tunnels: Rc<FuturePool>,
-    #[expect(clippy::vec_box, reason = "a scratch is handed out and back: a pointer moves, not it")]
+    #[expect(
+        clippy::vec_box,
+        reason = "a scratch is handed out and back: a pointer moves, not it"
+    )]
     scratches: RefCell<Vec<Box<Scratch>>>,
 }
 

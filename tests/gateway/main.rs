@@ -11,7 +11,7 @@ mod support;
 
 mod check;
 mod demo;
-// mod framing;
+mod framing;
 mod lifecycle;
 // mod messages;
 mod observability;
