@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use crate::http::{BodyLength, HeaderField, KnownHeader, Version};
 use crate::limits::HEADERS_MAX;
 
-use super::connection::{ConnectionOptions, list};
+use super::connection::{ConnectionOptions, list, starts_with_ignore_case};
 use super::error::Fault;
 
 /// `Content-Length` goes up to this; more could not be counted without care.
@@ -156,7 +156,7 @@ impl<'b> Facts<'b> {
     fn upgrade(&mut self, value: &'b [u8]) {
         self.upgrade_refused |= self.upgrade.is_some()
             || value.is_empty()
-            || list(value).any(|t| t.is_empty() || t.eq_ignore_ascii_case(b"h2c"));
+            || list(value).any(|t| t.is_empty() || starts_with_ignore_case(t, b"h2c"));
         self.upgrade = Some(value);
     }
 
