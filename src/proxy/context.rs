@@ -1,8 +1,11 @@
 //! What a request may touch on its worker.
 
 use std::cell::{Cell, RefCell};
+use std::io::Write;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use httpdate::HttpDate;
 
 use super::downstream::DownstreamTable;
 use super::scratch::Scratch;
@@ -64,11 +67,10 @@ impl WorkerClock {
         let since = self.epoch.elapsed().as_micros() as u64;
         self.unix_us_at_epoch.set((unix.as_micros() as u64).saturating_sub(since));
         let mut date = [b' '; 29];
-        let text = httpdate::fmt_http_date(now);
-        if text.len() == date.len() {
-            date.copy_from_slice(text.as_bytes());
+        // An HTTP date is exactly so long, whatever the time.
+        if write!(&mut date[..], "{}", HttpDate::from(now)).is_ok() {
+            self.date.set(date);
         }
-        self.date.set(date);
     }
 
     /// Milliseconds from the worker's start to about now: as of the last tick, 100 ms ago at most.
