@@ -236,10 +236,6 @@ fn malformed_request_lines_are_refused() {
         "GET HTTP/1.1",
         "GET / http/1.1",
         "GET / Http/1.1",
-        "GET / HTTP/1.1x",
-        "GET / HTTP/1.10",
-        "GET / HTTP/1",
-        "GET / HTTP/+1.1",
         "GET / HTTP 1.1",
         "GET / HTTX/1.1",
         "G(T / HTTP/1.1",
@@ -259,7 +255,11 @@ fn malformed_request_lines_are_refused() {
     refused(&[400], &requests);
     let versions = ["HTTP/0.9", "HTTP/1.2", "HTTP/2.0", "HTTP/3.0", "HTTP/9.9"];
     // Either answer is right for a version that is none.
-    refused(&[400, 505], &["GET / HTTP/01.1\r\nHost: hello.com\r\n\r\n".to_owned()]);
+    refused(
+        &[400, 505],
+        &["HTTP/01.1", "HTTP/1", "HTTP/1.1x", "HTTP/1.10", "HTTP/+1.1"]
+            .map(|version| format!("GET / {version}\r\nHost: hello.com\r\n\r\n")),
+    );
     refused(&[505], &versions.map(|version| format!("GET / {version}\r\nHost: hello.com\r\n\r\n")));
     refused(&[400, 505], &["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]);
     refused(
