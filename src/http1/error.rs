@@ -130,6 +130,8 @@ head_errors! {
         /// `Connection` names too many fields.
         ConnectionOptions = 502, "upstream_connection_header_rejected",
             "too many Connection options";
+        /// The chunked body is malformed where it begins, so that nothing of it has been sent on.
+        ChunkedBody = 502, "upstream_invalid_chunked_body", "malformed chunked body";
         /// The head is longer than [`HEAD_BYTES_MAX`](crate::limits::HEAD_BYTES_MAX).
         HeadTooLarge = 502, "upstream_headers_too_large", "the response head is too large";
         /// More fields than [`HEADERS_MAX`](crate::limits::HEADERS_MAX).

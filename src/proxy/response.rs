@@ -136,6 +136,14 @@ pub async fn relay(
         upstream.begin_receive(buffer);
     };
 
+    buffer.skip(head.head_bytes);
+    let mut body = ResponseBody::new(&head);
+    let Ok(mut step) = body.take(&mut buffer) else {
+        // Nothing has been sent: the client can still be told.
+        context.buffers.give(buffer);
+        let error = ProxyError::UpstreamProtocol(ResponseError::ChunkedBody);
+        return Responded::Nothing(error);
+    };
     progress.response_started.set(true);
     let info = &mut scratch.info;
     info.response_code = head.status;
@@ -146,27 +154,12 @@ pub async fn relay(
     info.upstream_service_time_us =
         Some(now.saturating_duration_since(request_sent).as_micros() as u64);
     downstream.send_until(context.clock.milliseconds(now) + timeout_ms);
-
-    buffer.skip(head.head_bytes);
-    let mut body = ResponseBody::new(&head);
+    if !buffer.prepend(&scratch.response) && !send_head(downstream, scratch).await {
+        context.buffers.give(buffer);
+        return client_gone(downstream, scratch, &body);
+    }
     let mut sent_before = 0;
-    let mut first = true;
     loop {
-        let step = match body.take(&mut buffer) {
-            Ok(step) => step,
-            Err(()) => {
-                context.buffers.give(buffer);
-                scratch.info.flags.insert(ResponseFlags::UPSTREAM_PROTOCOL_ERROR);
-                return cut(downstream, scratch, &body);
-            }
-        };
-        if first {
-            first = false;
-            if !buffer.prepend(&scratch.response) && !send_head(downstream, scratch).await {
-                context.buffers.give(buffer);
-                return client_gone(downstream, scratch, &body);
-            }
-        }
         if !buffer.is_empty() {
             let (outcome, sent) = downstream.stream.send(buffer).await;
             buffer = sent;
@@ -232,6 +225,14 @@ pub async fn relay(
                 return cut(downstream, scratch, &body);
             }
         }
+        step = match body.take(&mut buffer) {
+            Ok(step) => step,
+            Err(()) => {
+                context.buffers.give(buffer);
+                scratch.info.flags.insert(ResponseFlags::UPSTREAM_PROTOCOL_ERROR);
+                return cut(downstream, scratch, &body);
+            }
+        };
     }
 }
 

@@ -27,7 +27,7 @@ pub fn block_on<T>(body: impl Future<Output = T>) -> T {
 
 /// Wait for something that must come; the deadline only keeps a hang from blocking the suite.
 #[track_caller]
-pub fn until(condition: impl Fn() -> bool) {
+pub fn until(mut condition: impl FnMut() -> bool) {
     for _ in 0..4000 {
         if condition() {
             return;

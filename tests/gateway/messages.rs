@@ -1,0 +1,761 @@
+//! Well-formed messages of every kind go through whole: bodies, trailers, interim responses, old
+//! clients, early answers, slow readers.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Bytes, Frame};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+
+use crate::support::raw::{Raw, exchange};
+use crate::support::upstream::{Scripted, Seen, read_head};
+use crate::support::{Gateway, Upstream, block_on, manifests, until};
+
+/// Sizes at which something may change: nothing, little, around a buffer, many buffers.
+const SIZES: [usize; 8] =
+    [0, 1, 1000, 16 * 1024 - 1, 16 * 1024, 16 * 1024 + 1, 100 * 1024, 5 * 1024 * 1024];
+const GET: &str = "GET / HTTP/1.1\r\nHost: hello.com\r\n\r\n";
+
+fn before(address: std::net::SocketAddr, arguments: &[&str]) -> Gateway {
+    Gateway::start_with(
+        &[
+            ("gateway.yaml", manifests::HELLO),
+            ("service.yaml", &manifests::hello_service(&[address])),
+        ],
+        arguments,
+    )
+}
+
+/// Bytes that show when a piece is missing, repeated or moved.
+fn pattern(size: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64 ^ size as u64;
+    (0..size)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        })
+        .collect()
+}
+
+/// An upstream that sends the request's body back.
+fn echo() -> Upstream {
+    Upstream::start_with("echo", |seen: &Seen| {
+        Response::new(Full::new(Bytes::from(seen.body.clone())))
+    })
+}
+
+#[test]
+fn bodies_of_every_size_go_both_ways() {
+    let upstream = echo();
+    let gateway = before(upstream.address, &[]);
+    block_on(async {
+        let client = reqwest::Client::new();
+        for size in SIZES {
+            let body = pattern(size);
+            for chunked in [false, true] {
+                let request = client.post(gateway.url("/")).header("host", "hello.com");
+                let request = if chunked {
+                    let pieces: Vec<Result<Vec<u8>, std::io::Error>> =
+                        body.chunks(10_000).map(|piece| Ok(piece.to_vec())).collect();
+                    request.body(reqwest::Body::wrap_stream(futures_util::stream::iter(pieces)))
+                } else {
+                    request.body(body.clone())
+                };
+                let response = request.send().await.expect("a response");
+                assert_eq!(response.status(), 200);
+                assert_eq!(response.content_length(), Some(size as u64));
+                let got = response.bytes().await.expect("a body");
+                assert!(got == body, "{size} bytes came back changed ({})", got.len());
+                let seen = upstream.last();
+                assert!(seen.body == body, "{size} bytes arrived changed ({})", seen.body.len());
+                if size > 0 {
+                    assert_eq!(seen.header("transfer-encoding").is_some(), chunked, "{size}");
+                    assert_eq!(seen.header("content-length").is_some(), !chunked, "{size}");
+                }
+                upstream.forget();
+            }
+        }
+    });
+    // One client, one connection; and the pool kept what it could.
+    assert!(upstream.connections() <= 2, "{} connections", upstream.connections());
+}
+
+/// Chunks of the upstream's choosing reach the client whole, with the trailers behind them.
+#[test]
+fn chunked_responses_and_their_trailers() {
+    let body = pattern(100 * 1024);
+    let sent = body.clone();
+    let upstream = Scripted::start(move |_, mut stream| {
+        while let Some(head) = read_head(&mut stream) {
+            let size: usize =
+                head.split(['/', ' ']).nth(2).and_then(|text| text.parse().ok()).expect("a size");
+            let mut out = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\
+                            Trailer: X-Checksum\r\n\r\n"
+                .to_vec();
+            for piece in sent.chunks(size) {
+                let extension = if size < 1000 { "" } else { ";ext=1" };
+                out.extend(format!("{:X}{extension}\r\n", piece.len()).bytes());
+                out.extend(piece);
+                out.extend(b"\r\n");
+            }
+            out.extend(b"0\r\nX-Checksum: abc\r\nContent-Length: 5\r\n\r\n");
+            if stream.write_all(&out).is_err() {
+                return;
+            }
+        }
+    });
+    let gateway = before(upstream.address, &[]);
+    let mut raw = Raw::connect(gateway.address);
+    for size in [10, 1000, 16 * 1024, 1024 * 1024] {
+        raw.send(format!("GET /{size} HTTP/1.1\r\nHost: hello.com\r\nTE: trailers\r\n\r\n"));
+        let response = raw.response();
+        assert_eq!(response.status, 200);
+        assert_eq!(response.header("content-length"), None);
+        assert!(response.body == body, "chunks of {size} bytes arrived changed");
+        assert_eq!(response.trailers, "X-Checksum: abc\r\n");
+    }
+    assert_eq!(upstream.connections(), 1, "its connection was kept");
+}
+
+/// hyper on both sides, trailers from the client.
+#[test]
+fn request_trailers_arrive() {
+    let upstream = echo();
+    let gateway = before(upstream.address, &[]);
+    block_on(async {
+        let stream = tokio::net::TcpStream::connect(gateway.address).await.expect("it listens");
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("a client");
+        tokio::spawn(connection);
+        for size in [0, 5, 100_000] {
+            let mut trailers = hyper::HeaderMap::new();
+            trailers.insert("x-checksum", "abc".parse().expect("a value"));
+            let frames: Vec<Result<Frame<Bytes>, std::convert::Infallible>> =
+                vec![Ok(Frame::data(Bytes::from(pattern(size)))), Ok(Frame::trailers(trailers))];
+            let request = Request::post("/trailers")
+                .header("host", "hello.com")
+                .header("trailer", "x-checksum")
+                .body(StreamBody::new(futures_util::stream::iter(frames)))
+                .expect("a request");
+            sender.ready().await.expect("the connection is kept");
+            let response = sender.send_request(request).await.expect("a response");
+            assert_eq!(response.status(), StatusCode::OK);
+            let body = response.into_body().collect().await.expect("a body").to_bytes();
+            assert!(body == pattern(size), "{size}");
+            let seen = upstream.last();
+            assert!(seen.body == pattern(size), "{size}");
+            assert_eq!(seen.trailers, [("x-checksum".to_owned(), "abc".to_owned())]);
+        }
+    });
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let upstream = Upstream::start_with("echo", |seen: &Seen| {
+        let text = format!("{} {}", seen.target, seen.body.len());
+        Response::new(Full::new(Bytes::from(text)))
+    });
+    let gateway = before(upstream.address, &[]);
+    let mut stream = Vec::new();
+    let mut expected = Vec::new();
+    for index in 0..50 {
+        let size = [0, 7, 2000, 40_000][index % 4];
+        match index % 3 {
+            0 => stream.extend(format!("GET /{index} HTTP/1.1\r\nHost: hello.com\r\n\r\n").bytes()),
+            1 => {
+                stream.extend(
+                    format!(
+                        "POST /{index} HTTP/1.1\r\nHost: hello.com\r\nContent-Length: {size}\r\n\r\n"
+                    )
+                    .bytes(),
+                );
+                stream.extend(pattern(size));
+            }
+            _ => {
+                stream.extend(
+                    format!(
+                        "PUT /{index} HTTP/1.1\r\nHost: hello.com\r\n\
+                         Transfer-Encoding: chunked\r\n\r\n"
+                    )
+                    .bytes(),
+                );
+                for piece in pattern(size).chunks(3000) {
+                    stream.extend(format!("{:x}\r\n", piece.len()).bytes());
+                    stream.extend(piece);
+                    stream.extend(b"\r\n");
+                }
+                stream.extend(b"0\r\n\r\n");
+            }
+        }
+        expected.push(format!("/{index} {}", if index % 3 == 0 { 0 } else { size }));
+    }
+    let mut raw = Raw::connect(gateway.address);
+    raw.send(stream);
+    for text in expected {
+        let response = raw.response();
+        assert_eq!(response.status, 200);
+        assert_eq!(String::from_utf8_lossy(&response.body), text);
+    }
+    raw.finish_sending();
+    assert!(raw.is_closed());
+    assert_eq!(upstream.seen().len(), 50);
+}
+
+#[test]
+fn a_connection_is_kept_until_one_side_ends_it() {
+    let upstream = Upstream::start("hello");
+    let gateway = before(upstream.address, &[]);
+    let mut raw = Raw::connect(gateway.address);
+    for _ in 0..20 {
+        raw.send(GET);
+        let response = raw.response();
+        assert_eq!((response.status, response.header("connection")), (200, None));
+    }
+    raw.send("GET / HTTP/1.1\r\nHost: hello.com\r\nConnection: Close\r\n\r\n");
+    let response = raw.response();
+    assert_eq!((response.status, response.header("connection")), (200, Some("close")));
+    assert!(raw.is_closed());
+    assert_eq!(upstream.connections(), 1, "the upstream's connection was kept too");
+    // Also behind an answer of the gateway itself, with its request's body read or not.
+    let mut raw = Raw::connect(gateway.address);
+    raw.send("POST / HTTP/1.1\r\nHost: none.com\r\nContent-Length: 5\r\n\r\nhello");
+    assert_eq!(raw.response().status, 404);
+    raw.send(GET);
+    assert_eq!(raw.response().status, 200);
+    raw.send("POST / HTTP/1.1\r\nHost: none.com\r\nContent-Length: 500000\r\n\r\nhello");
+    let response = raw.response();
+    assert_eq!((response.status, response.header("connection")), (404, Some("close")));
+    assert!(raw.is_closed());
+}
+
+#[test]
+fn responses_without_a_body_have_none() {
+    let upstream = Scripted::start(|_, mut stream| {
+        while let Some(head) = read_head(&mut stream) {
+            let target = head.split(' ').nth(1).expect("a target");
+            let is_head = head.starts_with("HEAD ");
+            let answer = match target {
+                "/204" => "HTTP/1.1 204 No Content\r\nX-A: 1\r\n\r\n",
+                "/304" => {
+                    "HTTP/1.1 304 Not Modified\r\nContent-Length: 1234\r\nETag: \"a\"\r\n\r\n"
+                }
+                "/304-plain" => "HTTP/1.1 304 Not Modified\r\n\r\n",
+                "/chunked" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "/unframed" => "HTTP/1.1 200 OK\r\n\r\n",
+                "/zero" => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+                _ if is_head => "HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n",
+                _ => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            };
+            if stream.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    let gateway = before(upstream.address, &[]);
+    let mut raw = Raw::connect(gateway.address);
+    for (method, target, status, length) in [
+        ("HEAD", "/", 200, Some("1234")),
+        ("HEAD", "/chunked", 200, None),
+        ("HEAD", "/unframed", 200, None),
+        ("HEAD", "/zero", 200, Some("0")),
+        ("HEAD", "/204", 204, None),
+        ("HEAD", "/304", 304, Some("1234")),
+        ("GET", "/204", 204, None),
+        ("DELETE", "/204", 204, None),
+        ("GET", "/304", 304, Some("1234")),
+        ("GET", "/304-plain", 304, None),
+        ("GET", "/zero", 200, Some("0")),
+    ] {
+        raw.send(format!("{method} {target} HTTP/1.1\r\nHost: hello.com\r\n\r\n"));
+        let response = raw.response_head();
+        assert_eq!(response.status, status, "{method} {target}");
+        assert_eq!(response.header("content-length"), length, "{method} {target}");
+        if status == 204 {
+            assert_eq!(response.header("transfer-encoding"), None, "{method} {target}");
+        }
+        // Nothing stands between this head and the next response.
+        raw.send(GET);
+        let response = raw.response();
+        assert_eq!((response.status, response.body.as_slice()), (200, b"ok".as_slice()));
+    }
+    // The gateway's own answer to HEAD.
+    raw.send("HEAD / HTTP/1.1\r\nHost: none.com\r\n\r\n");
+    assert_eq!(raw.response_head().status, 404);
+    raw.send(GET);
+    assert_eq!(raw.response().status, 200);
+}
+
+#[test]
+fn interim_responses_are_relayed_to_clients_that_know_them() {
+    let upstream = Scripted::answering(
+        "HTTP/1.1 102 Processing\r\n\r\n\
+         HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\nConnection: x\r\nX: 1\r\n\r\n\
+         HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        false,
+    );
+    let gateway = before(upstream.address, &[]);
+    let mut raw = Raw::connect(gateway.address);
+    for _ in 0..2 {
+        raw.send(GET);
+        assert_eq!(raw.response_head().status, 102);
+        let hints = raw.response_head();
+        assert_eq!(hints.status, 103);
+        assert_eq!(hints.header("link"), Some("</style.css>; rel=preload"));
+        assert_eq!(hints.header("x"), None);
+        assert_eq!(hints.header("content-length"), None);
+        let response = raw.response();
+        assert_eq!((response.status, response.body.as_slice()), (200, b"ok".as_slice()));
+    }
+    let text = exchange(gateway.address, "GET / HTTP/1.0\r\nHost: hello.com\r\n\r\n");
+    assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+    assert_eq!(text.matches("HTTP/1.1 ").count(), 1, "{text}");
+}
+
+#[test]
+fn a_client_that_waits_for_100_continue_gets_it() {
+    let upstream = echo();
+    let gateway = before(upstream.address, &[]);
+    let mut raw = Raw::connect(gateway.address);
+    for (framing, body) in
+        [("Content-Length: 5", "hello"), ("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n")]
+    {
+        raw.send(format!(
+            "POST / HTTP/1.1\r\nHost: hello.com\r\nExpect: 100-Continue\r\n{framing}\r\n\r\n"
+        ));
+        assert_eq!(raw.response_head().status, 100);
+        raw.send(body);
+        let response = raw.response();
+        assert_eq!((response.status, response.body.as_slice()), (200, b"hello".as_slice()));
+        assert!(upstream.last().header("expect").is_some());
+    }
+    // A client that does not wait is served as well.
+    raw.send(
+        "POST / HTTP/1.1\r\nHost: hello.com\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n\
+         hello",
+    );
+    let mut response = raw.response_head();
+    if response.status == 100 {
+        response = raw.response();
+        assert_eq!(response.body, b"hello");
+    }
+    assert_eq!(response.status, 200);
+    // An HTTP/1.0 client knows no 100, whatever it asks for.
+    let text = exchange(
+        gateway.address,
+        "POST / HTTP/1.0\r\nHost: hello.com\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n\
+         hello",
+    );
+    assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with("hello"), "{text}");
+    assert_eq!(upstream.last().header("expect"), None);
+}
+
+/// The upstream refuses the body that the client offers: the client gets the refusal and need not
+/// send it; what it sends all the same is no request.
+#[test]
+fn an_upstream_that_refuses_the_expected_body() {
+    let upstream = Scripted::answering("HTTP/1.1 417 No\r\nContent-Length: 3\r\n\r\nno!", false);
+    let gateway = before(upstream.address, &[]);
+    let mut raw = Raw::connect(gateway.address);
+    raw.send(
+        "POST / HTTP/1.1\r\nHost: hello.com\r\nExpect: 100-continue\r\nContent-Length: 40\r\n\r\n",
+    );
+    let response = raw.response();
+    assert_eq!((response.status, response.body.as_slice()), (417, b"no!".as_slice()));
+    assert_eq!(response.header("connection"), Some("close"));
+    raw.send(GET);
+    assert!(raw.is_closed(), "the body was taken for a request");
+}
+
+#[test]
+fn http_1_0_clients_are_served() {
+    let upstream = Upstream::start("hello");
+    let gateway = before(upstream.address, &[]);
+    let text = exchange(gateway.address, "GET / HTTP/1.0\r\nHost: hello.com\r\n\r\n");
+    assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with("hello"), "{text}");
+    assert!(text.contains("connection: close\r\n"), "{text}");
+    let mut raw = Raw::connect(gateway.address);
+    for _ in 0..3 {
+        raw.send("GET / HTTP/1.0\r\nHost: hello.com\r\nConnection: keep-alive\r\n\r\n");
+        let response = raw.response();
+        assert_eq!(response.status, 200);
+        assert_eq!(response.header("connection"), Some("keep-alive"));
+    }
+    raw.send("GET / HTTP/1.0\r\nHost: hello.com\r\n\r\n");
+    assert_eq!(raw.response().header("connection"), Some("close"));
+    assert!(raw.is_closed());
+
+    let rejecting = before(upstream.address, &["--http10", "reject"]);
+    let mut raw = Raw::connect(rejecting.address);
+    raw.send("GET / HTTP/1.0\r\nHost: hello.com\r\nConnection: keep-alive\r\n\r\n");
+    let response = raw.response();
+    assert_eq!((response.status, response.header("connection")), (426, Some("close")));
+    assert!(raw.is_closed());
+    assert_eq!(exchange(rejecting.address, GET).matches(" 200 OK").count(), 1);
+}
+
+/// A body that ends with its connection, or whose length an old client could not know otherwise, is
+/// framed for the client that there is.
+#[test]
+fn bodies_of_unknown_length_are_framed_for_the_client() {
+    let body = pattern(100_000);
+    let sent = body.clone();
+    let upstream = Scripted::start(move |_, mut stream| {
+        let Some(head) = read_head(&mut stream) else { return };
+        let chunked = head.starts_with("GET /chunked ");
+        let version = if head.starts_with("GET /old ") { "1.0" } else { "1.1" };
+        let mut out = format!("HTTP/{version} 200 OK\r\nX-A: 1\r\n").into_bytes();
+        if chunked {
+            out.extend(format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n", sent.len()).bytes());
+            out.extend(&sent);
+            out.extend(b"\r\n0\r\n\r\n");
+        } else {
+            out.extend(b"\r\n");
+            out.extend(&sent);
+        }
+        let _ = stream.write_all(&out);
+    });
+    let gateway = before(upstream.address, &[]);
+    let mut raw = Raw::connect(gateway.address);
+    for target in ["/close", "/old", "/chunked"] {
+        raw.send(format!("GET {target} HTTP/1.1\r\nHost: hello.com\r\n\r\n"));
+        let response = raw.response();
+        assert_eq!(response.status, 200);
+        assert_eq!(response.header("transfer-encoding"), Some("chunked"), "{target}");
+        assert!(response.body == body, "{target}");
+        assert_eq!(response.header("connection"), None, "{target}");
+    }
+    for target in ["/close", "/old", "/chunked"] {
+        let mut raw = Raw::connect(gateway.address);
+        raw.send(format!(
+            "GET {target} HTTP/1.0\r\nHost: hello.com\r\nConnection: keep-alive\r\n\r\n"
+        ));
+        let response = raw.response_head();
+        assert_eq!(response.header("transfer-encoding"), None, "{target}");
+        assert_eq!(response.header("connection"), Some("close"), "{target}");
+        assert!(raw.read_to_end() == body, "{target}");
+    }
+}
+
+#[test]
+fn an_answer_before_the_end_of_the_request_reaches_the_client() {
+    let upstream = Scripted::answering(
+        "HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nno!",
+        false,
+    );
+    let gateway = before(upstream.address, &[]);
+    for framing in ["Content-Length: 10000000", "Transfer-Encoding: chunked"] {
+        let mut raw = Raw::connect(gateway.address);
+        raw.send(format!("POST / HTTP/1.1\r\nHost: hello.com\r\n{framing}\r\n\r\n"));
+        let response = raw.response();
+        assert_eq!((response.status, response.body.as_slice()), (413, b"no!".as_slice()));
+        assert_eq!(response.header("connection"), Some("close"));
+        raw.send(GET);
+        assert!(raw.is_closed());
+    }
+    // A client in the middle of sending gets it as well.
+    let mut raw = Raw::connect(gateway.address);
+    raw.send("POST / HTTP/1.1\r\nHost: hello.com\r\nContent-Length: 600000\r\n\r\n");
+    raw.send(pattern(500_000));
+    assert_eq!(raw.response().status, 413);
+    assert!(raw.is_closed());
+}
+
+#[test]
+fn a_client_that_has_finished_sending_gets_its_response() {
+    let (release, released) = channel::<()>();
+    let released = Mutex::new(released);
+    let upstream = Scripted::start(move |_, mut stream| {
+        let Some(_) = read_head(&mut stream) else { return };
+        let _ = released.lock().expect("not poisoned").recv();
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate");
+        let _ = stream.read(&mut [0]);
+    });
+    let gateway = before(upstream.address, &[]);
+    let mut raw = Raw::connect(gateway.address);
+    raw.send(GET);
+    raw.finish_sending();
+    until(|| upstream.connections() == 1);
+    // Long enough for the gateway to look for clients that are gone.
+    std::thread::sleep(Duration::from_millis(1200));
+    release.send(()).expect("it waits");
+    let response = raw.response();
+    assert_eq!((response.status, response.body.as_slice()), (200, b"late".as_slice()));
+    assert!(raw.is_closed());
+}
+
+/// A client that is gone altogether ends the work that was done for it.
+#[test]
+fn a_client_that_is_gone_ends_its_upstream_request() {
+    let (sender, ended) = channel();
+    let upstream = Scripted::start(move |_, mut stream| {
+        let Some(_) = read_head(&mut stream) else { return };
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        let _ = sender.send(rest);
+    });
+    let gateway = before(upstream.address, &[]);
+    let stream = TcpStream::connect(gateway.address).expect("it listens");
+    (&stream).write_all(GET.as_bytes()).expect("sent");
+    until(|| upstream.connections() == 1);
+    // A reset, which tells the gateway that nobody reads any more.
+    let socket = socket2::SockRef::from(&stream);
+    socket.set_linger(Some(Duration::ZERO)).expect("settable");
+    drop(stream);
+    assert!(
+        ended.recv_timeout(Duration::from_secs(20)).expect("the upstream is let go").is_empty()
+    );
+}
+
+/// While a client does not read, the upstream is not read either: the gateway holds a bounded part.
+#[test]
+fn a_slow_reader_slows_the_upstream_down() {
+    const TOTAL: usize = 96 * 1024 * 1024;
+    let written = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&written);
+    let upstream = Scripted::start(move |_, mut stream| {
+        let Some(head) = read_head(&mut stream) else { return };
+        let chunked = head.starts_with("GET /chunked ");
+        let framing = match chunked {
+            true => "Transfer-Encoding: chunked".to_owned(),
+            false => format!("Content-Length: {TOTAL}"),
+        };
+        let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n").as_bytes());
+        let piece = pattern(64 * 1024);
+        for _ in 0..TOTAL / piece.len() {
+            let sent = if chunked {
+                let framed = [b"10000\r\n", piece.as_slice(), b"\r\n"].concat();
+                stream.write_all(&framed)
+            } else {
+                stream.write_all(&piece)
+            };
+            if sent.is_err() {
+                return;
+            }
+            count.fetch_add(piece.len(), Ordering::SeqCst);
+        }
+        if chunked {
+            let _ = stream.write_all(b"0\r\n\r\n");
+        }
+    });
+    let gateway = before(upstream.address, &[]);
+    for target in ["/fixed", "/chunked"] {
+        written.store(0, Ordering::SeqCst);
+        let resident = resident_kib(gateway.process_id());
+        let mut raw = Raw::connect(gateway.address);
+        raw.send(format!("GET {target} HTTP/1.1\r\nHost: hello.com\r\n\r\n"));
+        // Nobody reads; the upstream must come to a stop, far from the end.
+        let mut last = usize::MAX;
+        until(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            let now = written.load(Ordering::SeqCst);
+            let stopped = now > 0 && now == last;
+            last = now;
+            stopped
+        });
+        assert!(last < TOTAL / 2, "{target}: {last} bytes were taken for nobody");
+        let grown = resident_kib(gateway.process_id()).saturating_sub(resident);
+        assert!(grown < 8 * 1024, "{target}: {grown} KiB for one slow reader");
+        let response = raw.response();
+        assert_eq!(response.body.len(), TOTAL, "{target}");
+        let piece = pattern(64 * 1024);
+        assert!(response.body.chunks(piece.len()).all(|part| part == piece), "{target}");
+    }
+}
+
+/// The same the other way: an upstream that does not read slows the client down.
+#[test]
+fn a_slow_upstream_slows_the_client_down() {
+    const TOTAL: usize = 96 * 1024 * 1024;
+    let (release, released) = channel::<()>();
+    let released = Mutex::new(released);
+    let upstream = Scripted::start(move |_, mut stream| {
+        let Some(_) = read_head(&mut stream) else { return };
+        let _ = released.lock().expect("not poisoned").recv();
+        let mut left = TOTAL;
+        let mut part = vec![0; 256 * 1024];
+        while left > 0 {
+            match stream.read(&mut part) {
+                Ok(count) if count > 0 => left = left.saturating_sub(count),
+                _ => return,
+            }
+        }
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        let _ = stream.read(&mut part);
+    });
+    let gateway = before(upstream.address, &[]);
+    let resident = resident_kib(gateway.process_id());
+    let mut stream = TcpStream::connect(gateway.address).expect("it listens");
+    let written = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&written);
+    let client = std::thread::spawn(move || {
+        let head = format!("POST / HTTP/1.1\r\nHost: hello.com\r\nContent-Length: {TOTAL}\r\n\r\n");
+        stream.write_all(head.as_bytes()).expect("sent");
+        let piece = pattern(64 * 1024);
+        for _ in 0..TOTAL / piece.len() {
+            stream.write_all(&piece).expect("sent");
+            count.fetch_add(piece.len(), Ordering::SeqCst);
+        }
+        let _ = stream.shutdown(Shutdown::Write);
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("text");
+        answer
+    });
+    let mut last = usize::MAX;
+    until(|| {
+        std::thread::sleep(Duration::from_millis(300));
+        let now = written.load(Ordering::SeqCst);
+        let stopped = now > 0 && now == last;
+        last = now;
+        stopped
+    });
+    assert!(last < TOTAL / 2, "{last} bytes were taken for nobody");
+    let grown = resident_kib(gateway.process_id()).saturating_sub(resident);
+    assert!(grown < 8 * 1024, "{grown} KiB for one slow upstream");
+    release.send(()).expect("it waits");
+    let answer = client.join().expect("the client ends");
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("ok"), "{answer}");
+}
+
+fn resident_kib(process_id: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{process_id}/status")).expect("it runs");
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|value| value.trim().trim_end_matches(" kB").parse().ok())
+        .expect("its resident memory")
+}
+
+#[test]
+fn fields_keep_their_order_their_case_and_their_number() {
+    let (sender, heads) = channel();
+    let upstream = Scripted::start(move |_, mut stream| {
+        while let Some(head) = read_head(&mut stream) {
+            let _ = sender.send(head);
+            let _ = stream.write_all(
+                b"HTTP/1.1 200 Very Well\r\nX-First: 1\r\nSet-Cookie: a=1; Path=/\r\n\
+                  x-SECOND: 2\r\nSet-Cookie: b=2, c\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+                  set-cookie: d=3\r\nX-Empty:\r\nServer: apache\r\nX-Latin: caf\xe9\r\n\
+                  Connection: X-Hop, keep-alive\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n\
+                  Proxy-Connection: keep-alive\r\nContent-Length: 2\r\n\r\nok",
+            );
+        }
+    });
+    let gateway = before(upstream.address, &[]);
+    let mut raw = Raw::connect(gateway.address);
+    raw.send(
+        "GET / HTTP/1.1\r\nX-First: 1\r\nhOST: hello.com\r\nCookie: a=1\r\nx-SECOND:   2  3  \r\n\
+         Cookie: b=2\r\nX-Empty:\r\nAccept: a\r\nAccept: b\r\n\r\n",
+    );
+    let bytes = raw.read_until(b"\r\n\r\nok");
+    let head = String::from_utf8_lossy(&bytes).into_owned();
+    let lines: Vec<&str> = head.lines().collect();
+    assert_eq!(lines[0], "HTTP/1.1 200 Very Well");
+    assert_eq!(
+        lines[1..9],
+        [
+            "X-First: 1",
+            "Set-Cookie: a=1; Path=/",
+            "x-SECOND: 2",
+            "Set-Cookie: b=2, c",
+            "Date: Sun, 06 Nov 1994 08:49:37 GMT",
+            "set-cookie: d=3",
+            "X-Empty: ",
+            "X-Latin: caf\u{fffd}",
+        ]
+    );
+    assert!(bytes.windows(13).any(|part| part == b"X-Latin: caf\xe9"), "its bytes are kept");
+    let lower = head.to_ascii_lowercase();
+    for line in ["content-length: 2", "server: istio-envoy"] {
+        assert_eq!(lower.lines().filter(|other| *other == line).count(), 1, "{head}");
+    }
+    for name in ["x-hop:", "keep-alive:", "proxy-connection:", "connection:"] {
+        assert!(!lower.lines().any(|line| line.starts_with(name)), "{name} {head}");
+    }
+    assert_eq!(lower.matches("\ndate:").count(), 1);
+    let head = heads.recv().expect("a head");
+    let lines: Vec<&str> = head.lines().collect();
+    assert_eq!(
+        lines[..9],
+        [
+            "GET / HTTP/1.1",
+            "X-First: 1",
+            "hOST: hello.com",
+            "Cookie: a=1",
+            "x-SECOND: 2  3",
+            "Cookie: b=2",
+            "X-Empty: ",
+            "Accept: a",
+            "Accept: b",
+        ]
+    );
+}
+
+#[test]
+fn the_gateway_says_who_asks_and_who_answers() {
+    let (sender, heads) = channel();
+    let upstream = Scripted::start(move |_, mut stream| {
+        while let Some(head) = read_head(&mut stream) {
+            let _ = sender.send(head);
+            let _ = stream.write_all(
+                b"HTTP/1.1 200 OK\r\nServer: apache\r\nX-Envoy-Upstream-Service-Time: 99999\r\n\
+                  Content-Length: 2\r\n\r\nok",
+            );
+        }
+    });
+    let gateway = before(upstream.address, &[]);
+    let mut raw = Raw::connect(gateway.address);
+    let mut ids = Vec::new();
+    for forged in [
+        "",
+        "X-Forwarded-For: 9.9.9.9\r\nX-Forwarded-Proto: https\r\n\
+                        X-Request-Id: forged\r\nX-Envoy-External-Address: 9.9.9.9\r\n\
+                        X-Envoy-Retry-On: 5xx\r\nX-Envoy-Attempt-Count: 7\r\n\
+                        X-Envoy-Decorator-Operation: forged\r\n",
+    ] {
+        raw.send(format!("GET / HTTP/1.1\r\nHost: hello.com\r\n{forged}\r\n"));
+        let response = raw.response();
+        assert_eq!(response.header("server"), Some("istio-envoy"));
+        let time: u64 = response
+            .header("x-envoy-upstream-service-time")
+            .and_then(|text| text.parse().ok())
+            .expect("a number");
+        assert_ne!(time, 99_999);
+        for name in ["server", "x-envoy-upstream-service-time", "date", "content-length"] {
+            let field = format!("\n{name}:");
+            assert_eq!(response.head.to_ascii_lowercase().matches(&field).count(), 1, "{name}");
+        }
+        let date = response.header("date").expect("a date");
+        assert!(date.ends_with(" GMT") && date.len() == 29, "{date}");
+        let head = heads.recv().expect("a head");
+        let values = |name: &str| -> Vec<String> {
+            head.lines()
+                .filter_map(|line| line.split_once(": "))
+                .filter(|(field, _)| field.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.to_owned())
+                .collect()
+        };
+        let forwarded_for = if forged.is_empty() { "127.0.0.1" } else { "9.9.9.9,127.0.0.1" };
+        for (name, value) in [
+            ("x-forwarded-for", forwarded_for),
+            ("x-forwarded-proto", "http"),
+            ("x-envoy-external-address", "127.0.0.1"),
+            ("x-envoy-attempt-count", "1"),
+            ("x-envoy-decorator-operation", "hello.default.svc.cluster.local:80/*"),
+        ] {
+            assert_eq!(values(name), [value], "{name}: {head}");
+        }
+        assert!(values("x-envoy-retry-on").is_empty(), "{head}");
+        let [id] = &values("x-request-id")[..] else { panic!("one request id: {head}") };
+        assert_eq!(id.len(), 36, "{id}");
+        ids.push(id.clone());
+    }
+    assert_ne!(ids[0], ids[1]);
+}
