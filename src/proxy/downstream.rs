@@ -119,11 +119,6 @@ impl Downstream {
         self.send_deadline_ms.set(deadline_ms);
     }
 
-    /// Nothing is being sent while the upstream is waited for; returns the deadline to set again.
-    pub fn pause_send_deadline(&self) -> u64 {
-        self.send_deadline_ms.replace(u64::MAX)
-    }
-
     /// Did the last wait end because its deadline passed?
     pub fn expired(&self) -> bool {
         self.expired.get()

@@ -1,0 +1,112 @@
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::*;
+use crate::ids::WorkerId;
+use crate::net::runtime::{self, Driver, DriverChoice};
+use crate::proxy::downstream::ListenerSlot;
+use crate::stream_info::StreamInfo;
+
+/// A connection of ours and its other end, with buffers so small that a send waits for its reader.
+async fn connection(driver: Driver) -> (crate::net::Stream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    socket2::SockRef::from(&listener).set_recv_buffer_size(4096).expect("a buffer size");
+    let address = listener.local_addr().expect("bound");
+    let ours = crate::net::connect::connect(address, Duration::from_secs(10), driver)
+        .await
+        .expect("it listens");
+    let (theirs, _) = listener.accept().expect("connected");
+    (ours, theirs)
+}
+
+fn plan() -> Plan {
+    Plan {
+        head_bytes: 0,
+        body: BodyLength::Empty,
+        keep_alive: true,
+        version: Version::Http11,
+        is_head: false,
+        idempotent: true,
+        upgrade: false,
+        expect_continue: false,
+        te_trailers: false,
+    }
+}
+
+/// The client of a stream of events is not cut because the events are far apart: each send has a
+/// whole deadline of its own.
+#[test]
+fn a_late_piece_of_a_body_has_a_whole_send_deadline() {
+    const EVENT_BYTES: usize = 8 * 1024 * 1024;
+    let (driver, _) = Driver::choose(DriverChoice::Auto).expect("epoll at least");
+    let swept = runtime::run(driver, async {
+        let context = WorkerContext::new(WorkerId(0), driver, None);
+        let (client, mut client_end) = connection(driver).await;
+        let (upstream, mut upstream_end) = connection(driver).await;
+        let slot = ListenerSlot {
+            address: SocketAddr::from(([127, 0, 0, 1], 80)),
+            route_table: Cell::new(None),
+        };
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let downstream =
+            context.downstreams.insert(Downstream::new(client, peer, Rc::new(slot)));
+        let mut upstream =
+            Connection::new(upstream, &context.receives, context.buffers.take());
+        let (plan, progress) = (plan(), Progress::default());
+        progress.request_done.set(true);
+        let mut scratch = Scratch::new(StreamInfo::new(Instant::now(), 0));
+        upstream_end
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 8388609\r\n\r\n1")
+            .expect("a small write");
+        let (context_here, downstream_here) = (Rc::clone(&context), Rc::clone(&downstream));
+        let mut relaying = pin!(async {
+            relay(
+                &context_here,
+                &downstream_here,
+                &mut upstream,
+                &plan,
+                &mut scratch,
+                &progress,
+                Instant::now(),
+            )
+            .await;
+        });
+        let mut watching = pin!(async {
+            // The head and the first byte go out; then the upstream is silent.
+            client_end.set_nonblocking(true).expect("a socket");
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"\r\n\r\n1") {
+                // Would block until it is there.
+                let _ = client_end.read_to_end(&mut seen);
+                crate::net::sleep(Duration::from_millis(1)).await;
+            }
+            crate::net::sleep(Duration::from_millis(20)).await;
+            let late_ms = context.clock.milliseconds(Instant::now());
+            std::thread::spawn(move || {
+                // Ends with an error when the other side has seen enough.
+                let _ = upstream_end.write_all(&vec![b'2'; EVENT_BYTES]);
+            });
+            // A piece is on its way to a client that does not read.
+            let mut swept = 0;
+            for _ in 0..50 {
+                crate::net::sleep(Duration::from_millis(1)).await;
+                let just_before = late_ms + context.progress_timeout_ms() - 1;
+                swept += context.downstreams.sweep(just_before).stalled;
+            }
+            downstream.cut();
+            swept
+        });
+        let mut relayed = false;
+        std::future::poll_fn(|task| {
+            relayed = relayed || relaying.as_mut().poll(task).is_ready();
+            watching.as_mut().poll(task)
+        })
+        .await
+    })
+    .expect("the runtime works");
+    assert_eq!(swept, 0);
+}
