@@ -130,7 +130,7 @@ pub fn is_hop_by_hop(field: &HeaderField<'_>) -> bool {
 
 /// `Proxy-*`, and `Proxy` (CVE-2016-5385: CGI programs read it as their outgoing proxy).
 #[inline]
-fn is_proxy_field(name: &[u8]) -> bool {
+pub fn is_proxy_field(name: &[u8]) -> bool {
     matches!(name.first(), Some(b'p' | b'P'))
         && (starts_with_ignore_case(name, b"proxy-") || name.eq_ignore_ascii_case(b"proxy"))
 }

@@ -23,7 +23,7 @@ mod target;
 mod tests;
 
 pub use chunked::{ChunkError, ChunkedDecoder, Decoded};
-pub use connection::{ConnectionNominated, is_hop_by_hop};
+pub use connection::{ConnectionNominated, is_hop_by_hop, is_proxy_field};
 pub use error::{RequestError, ResponseError};
 pub use parse::{HeaderStorage, ParsedRequest, ParsedResponse, parse_request, parse_response};
 pub use scanner::HeadScanner;

@@ -256,7 +256,9 @@ fn write_upstream_head(
             KnownHeader::XForwardedProto => forwarded_proto = Some(field.value),
             KnownHeader::Expect if !parsed.expect_continue => {}
             known => {
-                if parsed.connection_nominated.contains(field) {
+                if parsed.connection_nominated.contains(field)
+                    || known == KnownHeader::Other && http1::is_proxy_field(field.name)
+                {
                     continue;
                 }
                 if known == KnownHeader::ContentType {
@@ -443,7 +445,7 @@ mod tests {
     fn the_upstream_head_has_the_clients_fields_and_ours() {
         let head = upstream_head(
             "GET /a?b=c HTTP/1.1\r\nHost: hello.com\r\nAccept: */*\r\nConnection: keep-alive, x-drop\r\n\
-             X-Drop: 1\r\nX-Envoy-Retry-On: 5xx\r\nX-Request-Id: forged\r\nTE: trailers\r\n\
+             X-Drop: 1\r\nProxy: evil\r\nProxy-Features: a\r\nX-Envoy-Retry-On: 5xx\r\nX-Request-Id: forged\r\nTE: trailers\r\n\
              x-forwarded-for: 1.2.3.4\r\nx-forwarded-proto: https\r\n\r\n",
             0,
         );

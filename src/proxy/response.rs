@@ -370,7 +370,9 @@ fn write_head(
             | KnownHeader::XEnvoyDecoratorOperation => {}
             KnownHeader::Server if !matches!(ending, Ending::Interim) => {}
             known => {
-                if parsed.connection_nominated.contains(field) {
+                if parsed.connection_nominated.contains(field)
+                    || known == KnownHeader::Other && http1::is_proxy_field(field.name)
+                {
                     continue;
                 }
                 match known {
