@@ -129,9 +129,15 @@ impl Downstream {
         self.gone.get()
     }
 
-    /// Name the upstream connection that serves the present request.
+    /// Name the upstream connection that serves the present request. It is shut down at once when
+    /// the client went away while it was being made: no later sweep would do it.
     #[inline]
     pub fn set_upstream(&self, upstream: Option<Stream>) {
+        if self.gone.get()
+            && let Some(upstream) = &upstream
+        {
+            upstream.shutdown(Shutdown::Both);
+        }
         *self.upstream.borrow_mut() = upstream;
     }
 
@@ -257,5 +263,55 @@ impl DownstreamTable {
         for connection in self.connections.borrow().iter() {
             connection.cut();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use crate::net::runtime::{self, Driver, DriverChoice};
+
+    async fn connection(driver: Driver) -> (Stream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let ours = crate::net::connect::connect(address, Duration::from_secs(10), driver)
+            .await
+            .expect("it listens");
+        (ours, listener.accept().expect("connected").0)
+    }
+
+    #[test]
+    fn a_client_that_went_away_before_its_upstream_was_there_ends_it() {
+        let (driver, _) = Driver::choose(DriverChoice::Auto).expect("epoll at least");
+        let read = runtime::run(driver, async {
+            let (client, client_end) = connection(driver).await;
+            let (upstream, mut upstream_end) = connection(driver).await;
+            let slot = ListenerSlot {
+                address: SocketAddr::from(([127, 0, 0, 1], 80)),
+                route_table: Cell::new(None),
+            };
+            let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+            let table = DownstreamTable::default();
+            let downstream = table.insert(Downstream::new(client, peer, Rc::new(slot)));
+            downstream.wait_unbounded(Phase::Upstream);
+            socket2::SockRef::from(&client_end)
+                .set_linger(Some(Duration::ZERO))
+                .expect("a socket");
+            drop(client_end);
+            while table.sweep(0).gone == 0 {
+                crate::net::sleep(Duration::from_millis(1)).await;
+            }
+            downstream.set_upstream(Some(upstream));
+            upstream_end
+                .set_read_timeout(Some(Duration::from_secs(10)))
+                .expect("a socket");
+            upstream_end.read(&mut [0]).expect("an end, not the time-out")
+        })
+        .expect("the runtime works");
+        assert_eq!(read, 0);
     }
 }
