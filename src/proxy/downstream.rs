@@ -298,17 +298,13 @@ mod tests {
             let table = DownstreamTable::default();
             let downstream = table.insert(Downstream::new(client, peer, Rc::new(slot)));
             downstream.wait_unbounded(Phase::Upstream);
-            socket2::SockRef::from(&client_end)
-                .set_linger(Some(Duration::ZERO))
-                .expect("a socket");
+            socket2::SockRef::from(&client_end).set_linger(Some(Duration::ZERO)).expect("a socket");
             drop(client_end);
             while table.sweep(0).gone == 0 {
                 crate::net::sleep(Duration::from_millis(1)).await;
             }
             downstream.set_upstream(Some(upstream));
-            upstream_end
-                .set_read_timeout(Some(Duration::from_secs(10)))
-                .expect("a socket");
+            upstream_end.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
             upstream_end.read(&mut [0]).expect("an end, not the time-out")
         })
         .expect("the runtime works");

@@ -1,5 +1,5 @@
 //! The life of a request on an HTTP/1 connection, from its first byte to its record. Read this
-//! first; `docs/life-of-a-request.md` follows it.
+//! first; `docs/architecture.md` follows it.
 //!
 //! [`serve`] is what an idle connection costs: a small future and a small buffer. When bytes arrive
 //! the rest of the story runs in a pooled slot ([`exchange`]) and gives its memory back when the

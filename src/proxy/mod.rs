@@ -2,7 +2,7 @@
 //!
 //! 1. [`downstream`]: a client's connection, its deadline, and the table of all of them;
 //! 2. [`exchange`]: one request and its response, from first byte to record: read this first;
-//! 3. [`request`]: head → route → destination → the head that goes upstream;
+//! 3. [`request`]: head → route → destination; [`upstream_head`]: the head that goes upstream;
 //! 4. [`attempt`]: pick an endpoint, get a connection, send;
 //! 5. [`response`]: the upstream's head → the client's head, and the body behind it;
 //! 6. [`request_body`], [`tunnel`]: bytes that stream beside that;
@@ -22,6 +22,7 @@ pub mod request_body;
 pub mod response;
 pub mod scratch;
 pub mod tunnel;
+pub mod upstream_head;
 
 pub use context::{Replica, WorkerContext};
 pub use downstream::{DownstreamTable, ListenerSlot};

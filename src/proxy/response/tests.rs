@@ -52,10 +52,8 @@ fn a_late_piece_of_a_body_has_a_whole_send_deadline() {
             route_table: Cell::new(None),
         };
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let downstream =
-            context.downstreams.insert(Downstream::new(client, peer, Rc::new(slot)));
-        let mut upstream =
-            Connection::new(upstream, &context.receives, context.buffers.take());
+        let downstream = context.downstreams.insert(Downstream::new(client, peer, Rc::new(slot)));
+        let mut upstream = Connection::new(upstream, &context.receives, context.buffers.take());
         let (plan, progress) = (plan(), Progress::default());
         progress.request_done.set(true);
         let mut scratch = Scratch::new(StreamInfo::new(Instant::now(), 0));

@@ -1,0 +1,327 @@
+//! The head that goes upstream, written from the parsed parts of the client's.
+
+use std::net::IpAddr;
+
+use crate::http::{BodyLength, KnownHeader, RequestHead};
+use crate::http1::{self, ParsedRequest};
+
+/// What was met while writing the upstream head, and where in it things stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// It is a gRPC request.
+    pub grpc: bool,
+    /// The value of `x-forwarded-for`.
+    pub forwarded_for: std::ops::Range<usize>,
+    /// The value of `x-envoy-attempt-count`.
+    pub attempt_count_at: usize,
+}
+
+/// What the gateway says about the client.
+#[derive(Clone, Copy, Debug)]
+pub struct Forwarded<'a> {
+    /// Its address, as text.
+    pub peer_text: &'a [u8],
+    /// Proxies in front of us that are believed.
+    pub trusted_proxies: u32,
+    /// `x-envoy-decorator-operation`; empty for none.
+    pub operation: &'a [u8],
+    /// Random, for `x-request-id`.
+    pub request_id: u128,
+}
+
+/// Write the head that goes upstream, from parsed parts: what is end-to-end of the client's fields
+/// in their order and case, then what the gateway says (behaviour of Envoy's connection manager for
+/// a request from outside).
+pub fn write_upstream_head(
+    out: &mut Vec<u8>,
+    parsed: &ParsedRequest<'_>,
+    head: &RequestHead<'_>,
+    forwarded: &Forwarded<'_>,
+) -> Written {
+    let mut grpc = false;
+    let mut has_content_length = false;
+    let mut has_host = false;
+    let mut forwarded_for_lines = 0usize;
+    let mut forwarded_proto: Option<&[u8]> = None;
+    out.clear();
+    out.extend_from_slice(head.method);
+    out.push(b' ');
+    out.extend_from_slice(head.path);
+    if let Some(query) = head.query {
+        out.push(b'?');
+        out.extend_from_slice(query);
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    for field in head.headers {
+        match field.known {
+            KnownHeader::Host => {
+                has_host = true;
+                write_field(out, field.name, head.authority);
+            }
+            KnownHeader::ContentLength => has_content_length = true,
+            KnownHeader::TransferEncoding
+            | KnownHeader::Connection
+            | KnownHeader::KeepAlive
+            | KnownHeader::ProxyConnection
+            | KnownHeader::ProxyAuthenticate
+            | KnownHeader::ProxyAuthorization
+            | KnownHeader::Upgrade
+            | KnownHeader::HttpSettings
+            | KnownHeader::Te => {}
+            // What a client from outside must not say to the inside.
+            KnownHeader::XRequestId
+            | KnownHeader::XForwardedClientCert
+            | KnownHeader::XEnvoyPeerMetadata
+            | KnownHeader::XEnvoyPeerMetadataId
+            | KnownHeader::XEnvoyUpstreamServiceTime
+            | KnownHeader::XEnvoyExternalAddress
+            | KnownHeader::XEnvoyDecoratorOperation
+            | KnownHeader::EnvoyInternal => {}
+            KnownHeader::XForwardedFor => forwarded_for_lines += 1,
+            KnownHeader::XForwardedProto => forwarded_proto = Some(field.value),
+            KnownHeader::Expect if !parsed.expect_continue => {}
+            known => {
+                if parsed.connection_nominated.contains(field)
+                    || known == KnownHeader::Other && http1::is_proxy_field(field.name)
+                {
+                    continue;
+                }
+                if known == KnownHeader::ContentType {
+                    grpc = is_grpc(field.value);
+                }
+                write_field(out, field.name, field.value);
+            }
+        }
+    }
+    if !has_host {
+        write_field(out, b"host", head.authority);
+    }
+    match parsed.body {
+        BodyLength::Fixed(length) => write_number(out, b"content-length", length),
+        BodyLength::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        BodyLength::Empty | BodyLength::UntilClose if has_content_length => {
+            out.extend_from_slice(b"content-length: 0\r\n");
+        }
+        BodyLength::Empty | BodyLength::UntilClose => {}
+    }
+    if let Some(protocol) = parsed.upgrade {
+        out.extend_from_slice(b"connection: upgrade\r\n");
+        write_field(out, b"upgrade", protocol);
+    }
+    if parsed.te_trailers {
+        out.extend_from_slice(b"te: trailers\r\n");
+    }
+
+    out.extend_from_slice(b"x-forwarded-for: ");
+    let forwarded_for_at = out.len();
+    if forwarded_for_lines > 0 {
+        for value in forwarded_for_lines_of(head) {
+            out.extend_from_slice(value);
+            out.push(b',');
+        }
+    }
+    out.extend_from_slice(forwarded.peer_text);
+    let forwarded_for = forwarded_for_at..out.len();
+    out.extend_from_slice(b"\r\n");
+    let trusted = forwarded.trusted_proxies > 0;
+    match forwarded_proto {
+        Some(proto) if trusted && (proto == b"http" || proto == b"https") => {
+            write_field(out, b"x-forwarded-proto", proto);
+        }
+        _ => write_field(out, b"x-forwarded-proto", head.scheme.as_str().as_bytes()),
+    }
+    out.extend_from_slice(b"x-envoy-external-address: ");
+    out.extend_from_slice(external_address(head, forwarded, forwarded_for_lines));
+    out.extend_from_slice(b"\r\nx-request-id: ");
+    out.extend_from_slice(&format_request_id(forwarded.request_id));
+    out.extend_from_slice(b"\r\n");
+    if !forwarded.operation.is_empty() {
+        write_field(out, b"x-envoy-decorator-operation", forwarded.operation);
+    }
+    out.extend_from_slice(b"x-envoy-attempt-count: ");
+    let attempt_count_at = out.len();
+    out.extend_from_slice(b"1\r\n\r\n");
+    Written { grpc, forwarded_for, attempt_count_at }
+}
+
+fn forwarded_for_lines_of<'h>(
+    head: &'h RequestHead<'_>,
+) -> impl DoubleEndedIterator<Item = &'h [u8]> {
+    head.headers
+        .iter()
+        .filter(|field| field.known == KnownHeader::XForwardedFor && !field.value.is_empty())
+        .map(|field| field.value)
+}
+
+/// The address of the client that is trusted: the peer, or with N trusted proxies in front the N-th
+/// entry from the right of what they sent (`gatewayTopology.numTrustedProxies`).
+fn external_address<'a>(
+    head: &'a RequestHead<'_>,
+    forwarded: &Forwarded<'a>,
+    forwarded_for_lines: usize,
+) -> &'a [u8] {
+    if forwarded.trusted_proxies == 0 || forwarded_for_lines == 0 {
+        return forwarded.peer_text;
+    }
+    let mut wanted = forwarded.trusted_proxies as usize;
+    for line in forwarded_for_lines_of(head).rev() {
+        for entry in line.rsplit(|byte| *byte == b',') {
+            wanted -= 1;
+            if wanted == 0 {
+                let entry = entry.trim_ascii();
+                let is_address =
+                    std::str::from_utf8(entry).is_ok_and(|text| text.parse::<IpAddr>().is_ok());
+                return if is_address { entry } else { forwarded.peer_text };
+            }
+        }
+    }
+    forwarded.peer_text
+}
+
+/// Is this content-type gRPC's (`application/grpc`, `application/grpc+proto`, …)?
+fn is_grpc(content_type: &[u8]) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    content_type.len() >= GRPC.len()
+        && content_type[..GRPC.len()].eq_ignore_ascii_case(GRPC)
+        && matches!(content_type.get(GRPC.len()), None | Some(b'+' | b';'))
+}
+
+/// `name: value` and the line's end.
+#[inline]
+pub fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A field with a decimal value.
+#[inline]
+pub fn write_number(out: &mut Vec<u8>, name: &[u8], value: u64) {
+    write_field(out, name, itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// A random number as a version 4 UUID (RFC 9562 section 5.4).
+pub fn format_request_id(random: u128) -> [u8; 36] {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut bytes = random.to_be_bytes();
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let mut text = [b'-'; 36];
+    let mut at = 0;
+    for (index, byte) in bytes.iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            at += 1;
+        }
+        text[at] = HEX[usize::from(byte >> 4)];
+        text[at + 1] = HEX[usize::from(byte & 15)];
+        at += 2;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Scheme;
+    use crate::http1::HeaderStorage;
+
+    #[test]
+    fn request_ids_are_version_4_uuids() {
+        for random in [0, u128::MAX, 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef] {
+            let text = String::from_utf8(format_request_id(random).to_vec()).expect("ascii");
+            assert_eq!(text.len(), 36);
+            let dashes: Vec<usize> = text.match_indices('-').map(|(at, _)| at).collect();
+            assert_eq!(dashes, [8, 13, 18, 23]);
+            assert_eq!(text.as_bytes()[14], b'4');
+            assert!(matches!(text.as_bytes()[19], b'8' | b'9' | b'a' | b'b'));
+        }
+        assert_eq!(&format_request_id(0), b"00000000-0000-4000-8000-000000000000");
+    }
+
+    #[test]
+    fn grpc_is_told_by_its_content_type() {
+        for yes in ["application/grpc", "application/grpc+proto", "Application/GRPC;x"] {
+            assert!(is_grpc(yes.as_bytes()), "{yes}");
+        }
+        for no in ["application/grpc-web", "application/json", ""] {
+            assert!(!is_grpc(no.as_bytes()), "{no}");
+        }
+    }
+
+    fn upstream_head(request: &str, trusted_proxies: u32) -> String {
+        let mut storage = HeaderStorage::new();
+        let parsed = http1::parse_request(request.as_bytes(), &mut storage, Scheme::Http)
+            .expect("well-formed")
+            .expect("complete");
+        let forwarded = Forwarded {
+            peer_text: b"10.1.2.3",
+            trusted_proxies,
+            operation: b"hello.default.svc.cluster.local:80/*",
+            request_id: 0,
+        };
+        let mut out = Vec::new();
+        let written = write_upstream_head(&mut out, &parsed, &parsed.head, &forwarded);
+        assert_eq!(out[written.attempt_count_at], b'1');
+        assert!(out[written.forwarded_for].ends_with(b"10.1.2.3"));
+        String::from_utf8(out).expect("ascii")
+    }
+
+    #[test]
+    fn the_upstream_head_has_the_clients_fields_and_ours() {
+        let head = upstream_head(
+            "GET /a?b=c HTTP/1.1\r\nHost: hello.com\r\nAccept: */*\r\nConnection: keep-alive, x-drop\r\n\
+             X-Drop: 1\r\nProxy: evil\r\nProxy-Features: a\r\nX-Envoy-Retry-On: 5xx\r\nX-Request-Id: forged\r\nTE: trailers\r\n\
+             x-forwarded-for: 1.2.3.4\r\nx-forwarded-proto: https\r\n\r\n",
+            0,
+        );
+        assert_eq!(
+            head,
+            "GET /a?b=c HTTP/1.1\r\nHost: hello.com\r\nAccept: */*\r\nte: trailers\r\n\
+             x-forwarded-for: 1.2.3.4,10.1.2.3\r\nx-forwarded-proto: http\r\n\
+             x-envoy-external-address: 10.1.2.3\r\n\
+             x-request-id: 00000000-0000-4000-8000-000000000000\r\n\
+             x-envoy-decorator-operation: hello.default.svc.cluster.local:80/*\r\n\
+             x-envoy-attempt-count: 1\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn trusted_proxies_are_counted_from_the_right() {
+        let request = "GET / HTTP/1.1\r\nHost: a\r\n\
+             X-Forwarded-For: 56.5.6.7, 72.9.5.6, 98.1.2.3\r\nX-Forwarded-Proto: https\r\n\r\n";
+        let head = upstream_head(request, 2);
+        assert!(head.contains("x-envoy-external-address: 72.9.5.6\r\n"), "{head}");
+        assert!(
+            head.contains("x-forwarded-for: 56.5.6.7, 72.9.5.6, 98.1.2.3,10.1.2.3\r\n"),
+            "{head}"
+        );
+        assert!(head.contains("x-forwarded-proto: https\r\n"), "{head}");
+        let head = upstream_head(request, 9);
+        assert!(head.contains("x-envoy-external-address: 10.1.2.3\r\n"), "{head}");
+    }
+
+    #[test]
+    fn one_framing_field_decided_by_us() {
+        let head = upstream_head("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 0);
+        assert_eq!(head.matches("content-length: 0\r\n").count(), 1, "{head}");
+        let head = upstream_head("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", 0);
+        assert_eq!(head.matches("content-length: 5\r\n").count(), 1, "{head}");
+        let head =
+            upstream_head("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n", 0);
+        assert_eq!(head.matches("transfer-encoding: chunked\r\n").count(), 1, "{head}");
+        assert!(!head.contains("Chunked"), "{head}");
+    }
+
+    #[test]
+    fn upgrades_are_passed_on() {
+        let head = upstream_head(
+            "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\n\r\n",
+            0,
+        );
+        assert!(head.contains("connection: upgrade\r\nupgrade: websocket\r\n"), "{head}");
+        assert!(head.contains("Sec-WebSocket-Version: 13\r\n"), "{head}");
+    }
+}
