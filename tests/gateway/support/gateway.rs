@@ -218,13 +218,6 @@ impl Gateway {
         format!("http://{}{path}", self.address)
     }
 
-    /// GET an admin page.
-    pub async fn admin_page(&self, path: &str) -> String {
-        let response =
-            reqwest::get(format!("http://{}{path}", self.admin)).await.expect("the admin answers");
-        response.text().await.expect("a body")
-    }
-
     /// Replace or add a manifest the way editors do: write beside, then rename.
     pub fn write(&self, name: &str, text: &str) {
         write(self.directory.path(), name, text);
