@@ -4,6 +4,17 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use crate::http::authority::HOST_BYTES_MAX;
+use crate::ids::{RouteId, VirtualHostId};
+
+/// Where a domain leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostEntry {
+    /// Its virtual host.
+    pub virtual_host: VirtualHostId,
+    /// The first route, when it is a catch-all: then a request with a path needs to look at nothing
+    /// else of the virtual host. Most hosts are like this.
+    pub always: Option<RouteId>,
+}
 
 type NameMap<V> = HashMap<Box<[u8]>, V, RandomState>;
 

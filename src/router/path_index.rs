@@ -35,20 +35,11 @@ const NONE: u32 = u32::MAX;
 /// Where the ordered routes of one virtual host are found.
 #[derive(Clone, Debug, Default)]
 pub struct PathIndex {
-    /// The first route, when it takes any request whose path begins with this; most hosts have but
-    /// this one route, and then nothing else is read.
-    leading: Option<(Leading, RouteId)>,
     exact: HashMap<Box<[u8]>, u32, RandomState>,
     prefixes: Trie,
     any_path: Vec<Candidate>,
     tested: Vec<Candidate>,
     lists: Lists,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Leading {
-    Anything,
-    Slash,
 }
 
 /// A place in the route order, whether the route there is unconditional once its path matches, and
@@ -63,7 +54,7 @@ struct Candidate {
 impl PathIndex {
     /// Index `routes`, first match first; at most [`ROUTES_MAX`].
     pub fn new(routes: &[RouteEntry]) -> PathIndex {
-        let mut index = PathIndex { leading: leading(routes), ..PathIndex::default() };
+        let mut index = PathIndex::default();
         let mut exact: Vec<(&[u8], Candidate)> = Vec::new();
         let mut prefix: Vec<(&[u8], Candidate)> = Vec::new();
         for (place, RouteEntry { matcher, route }) in (0..).zip(routes) {
@@ -96,21 +87,6 @@ impl PathIndex {
     /// The first route of `virtual_host`, whose index this is, that applies to `head`.
     #[inline]
     pub fn find(&self, head: &RequestHead<'_>, virtual_host: &VirtualHost) -> Option<RouteId> {
-        match self.leading {
-            Some((Leading::Anything, route)) => return Some(route),
-            Some((Leading::Slash, route)) if head.path.first() == Some(&b'/') => {
-                return Some(route);
-            }
-            _ => {}
-        }
-        self.find_candidate(head, virtual_host)
-    }
-
-    fn find_candidate(
-        &self,
-        head: &RequestHead<'_>,
-        virtual_host: &VirtualHost,
-    ) -> Option<RouteId> {
         let matcher =
             |of: Candidate| virtual_host.routes.get(of.place as usize).map(|r| &r.matcher);
         let list = match self.exact.get(head.path) {
@@ -143,20 +119,6 @@ impl PathIndex {
             }
         }
     }
-}
-
-fn leading(routes: &[RouteEntry]) -> Option<(Leading, RouteId)> {
-    let RouteEntry { matcher, route } = routes.first()?;
-    let kind = match &matcher.uri {
-        None => Leading::Anything,
-        Some(StringMatch::Prefix(prefix)) => match &**prefix {
-            b"" => Leading::Anything,
-            b"/" => Leading::Slash,
-            _ => return None,
-        },
-        Some(_) => return None,
-    };
-    matcher.is_path_only().then_some((kind, *route))
 }
 
 /// Sort by text and gather the candidates of each; they stay in order.

@@ -1,6 +1,6 @@
 //! The routes of one port: virtual hosts by domain, each with its ordered routes.
 
-use super::host::{DomainError, HostIndex};
+use super::host::{DomainError, HostEntry, HostIndex};
 use super::matcher::Matcher;
 use super::path_index::{PathIndex, ROUTES_MAX};
 use crate::http::RequestHead;
@@ -10,7 +10,7 @@ use crate::ids::{RouteId, VirtualHostId};
 /// Routes of one port (Istio's `http.<port>`). A clone shares nothing that is written to.
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {
-    hosts: HostIndex<VirtualHostId>,
+    hosts: HostIndex<HostEntry>,
     /// One per virtual host, apart from them: most lookups read no more of a virtual host than this.
     indexes: Vec<PathIndex>,
     virtual_hosts: Vec<VirtualHost>,
@@ -84,9 +84,16 @@ impl RouteTable {
     /// only.
     #[inline]
     pub fn find(&self, head: &RequestHead<'_>) -> Lookup {
-        let Some(virtual_host) = self.find_virtual_host(head.authority) else {
+        let Some(entry) = self.find_host(head.authority) else {
             return Lookup::NoVirtualHost;
         };
+        let virtual_host = entry.virtual_host;
+        // `*`, the path of `OPTIONS *`, begins with no prefix.
+        if let Some(route) = entry.always
+            && head.path.first() == Some(&b'/')
+        {
+            return Lookup::Route(virtual_host, route);
+        }
         let at = virtual_host.index();
         match (self.indexes.get(at), self.virtual_hosts.get(at)) {
             (Some(index), Some(of)) => match index.find(head, of) {
@@ -100,6 +107,11 @@ impl RouteTable {
     /// The virtual host that serves `authority` (`host[:port]`).
     #[inline]
     pub fn find_virtual_host(&self, authority: &[u8]) -> Option<VirtualHostId> {
+        self.find_host(authority).map(|entry| entry.virtual_host)
+    }
+
+    #[inline]
+    fn find_host(&self, authority: &[u8]) -> Option<HostEntry> {
         // As sent, hosts are in lower case nearly always: then nothing is copied.
         let host = host(authority);
         if host.len() > HOST_BYTES_MAX {
@@ -137,8 +149,10 @@ impl RouteTable {
             return Err(BuildError::TooManyRoutes { name, routes: routes.len() });
         }
         let id = VirtualHostId(self.virtual_hosts.len() as u32);
+        let first = routes.first().filter(|(matcher, _)| matcher.is_catch_all());
+        let entry = HostEntry { virtual_host: id, always: first.map(|(_, route)| *route) };
         for (at, domain) in domains.iter().enumerate() {
-            let Err(error) = self.hosts.insert(domain, id) else { continue };
+            let Err(error) = self.hosts.insert(domain, entry) else { continue };
             for added in &domains[..at] {
                 self.hosts.remove(added);
             }
@@ -146,7 +160,7 @@ impl RouteTable {
             return Err(match error {
                 DomainError::Malformed => BuildError::MalformedDomain { domain, name },
                 DomainError::Taken(by) => {
-                    let taken = self.virtual_hosts.get(by.index());
+                    let taken = self.virtual_hosts.get(by.virtual_host.index());
                     let by = taken.map_or(&name, |taken| &taken.name).clone();
                     BuildError::DuplicateDomain { domain, name, by }
                 }

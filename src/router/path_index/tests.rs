@@ -84,7 +84,7 @@ fn order_decides_not_length() {
 }
 
 #[test]
-fn the_leading_route_answers_alone_only_for_its_paths() {
+fn a_route_for_every_path_ends_the_search() {
     assert_eq!(find(&index(vec![Matcher::default(), exact("/a")]), "/a"), Some(0));
     assert_eq!(find(&index(vec![prefix("/"), exact("/a")]), "/a"), Some(0));
     let slash = index(vec![prefix("/"), Matcher::default()]);

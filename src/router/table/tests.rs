@@ -68,6 +68,32 @@ fn a_host_that_is_too_long_is_served_by_any_only() {
     assert_eq!(table.find(&head(&format!("{longest}:80"), "/")), table.find(&head("a", "/")));
 }
 
+/// A first route for everything is answered from the host alone; for `OPTIONS *` only by a route that
+/// takes more than prefix `/`.
+#[test]
+fn a_catch_all_that_comes_first_hides_the_others() {
+    let mut table = RouteTable::default();
+    let one = |first: Matcher| vec![(first, RouteId(1)), (prefix("/a"), RouteId(2))];
+    table.add_virtual_host("slash".into(), domains(&["slash"]), one(prefix("/"))).unwrap();
+    table.add_virtual_host("all".into(), domains(&["all"]), one(Matcher::default())).unwrap();
+    let limited = Matcher { method: Some(StringMatch::exact("PUT")), ..prefix("/") };
+    table.add_virtual_host("put".into(), domains(&["put"]), one(limited)).unwrap();
+    for (host, path, expected) in [
+        ("slash", "/a", Some(1)),
+        ("slash", "*", None),
+        ("all", "/a", Some(1)),
+        ("all", "*", Some(1)),
+        ("put", "/a", Some(2)),
+        ("put", "/b", None),
+    ] {
+        let found = match table.find(&head(host, path)) {
+            Lookup::Route(_, route) => Some(route.0),
+            _ => None,
+        };
+        assert_eq!(found, expected, "{host} {path}");
+    }
+}
+
 #[test]
 fn virtual_hosts_keep_their_names() {
     let table = table();
