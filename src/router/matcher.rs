@@ -1,154 +1,113 @@
-//! A compiled HTTPMatchRequest: all of its conditions must hold. What Istio resolves before the
-//! request (port, gateways, source labels) never gets here.
+//! One compiled `HTTPMatchRequest`. Its port, gateways and source conditions are no part of it: the
+//! compiler resolves them, since they do not depend on the request.
+
+use std::borrow::Cow;
+use std::fmt;
 
 use super::string_match::StringMatch;
-use crate::http::{HeaderField, RequestHead};
+use crate::http::{HeaderField, KnownHeader, RequestHead};
 
-/// Conditions on a request; empty ones hold for all.
+/// The conditions of a route; all must hold. The default has none and matches every request.
 #[derive(Clone, Debug, Default)]
 pub struct Matcher {
-    /// On the path, without query.
+    /// `uri`: the normalised path without query.
     pub uri: Option<StringMatch>,
-    /// Compare `uri` without regard to case (exact and prefix only).
+    /// `ignoreUriCase`: `uri` exact and prefix disregard ASCII case.
     pub ignore_uri_case: bool,
-    /// On the scheme, `http` or `https`.
+    /// `scheme`: `http` or `https`, case-sensitive.
     pub scheme: Option<StringMatch>,
-    /// On the method, case-sensitive.
+    /// `method`, case-sensitive.
     pub method: Option<StringMatch>,
-    /// On host and port as sent, case-sensitive.
+    /// `authority`: Host as sent, port included, case-sensitive.
     pub authority: Option<StringMatch>,
-    /// On fields that must match.
+    /// `headers`: all must match; an absent header does not.
     pub headers: Vec<HeaderMatch>,
-    /// On fields that must not match.
+    /// `withoutHeaders`: none may match; the value of an absent header is the empty string, except
+    /// for presence.
     pub without_headers: Vec<HeaderMatch>,
-    /// On query parameters.
+    /// `queryParams`: all must match; an absent key does not.
     pub query: Vec<QueryMatch>,
 }
 
-/// A condition on a field.
+/// A condition on the header (or pseudo-header) of one name.
 #[derive(Clone, Debug)]
 pub struct HeaderMatch {
-    name: Name,
-    /// None: the field is there.
+    name: HeaderName,
+    /// None: that it is there.
+    value: Option<StringMatch>,
+}
+
+/// A condition on the first value of a query key, compared as sent (not percent-decoded).
+#[derive(Clone, Debug)]
+pub struct QueryMatch {
+    name: Box<[u8]>,
+    /// None: that it is there.
     value: Option<StringMatch>,
 }
 
 #[derive(Clone, Debug)]
-enum Name {
-    Field(Box<[u8]>),
+enum HeaderName {
     Method,
     Authority,
     Path,
     Scheme,
+    Known(KnownHeader),
+    /// Lower case. A pseudo-header that HTTP/1 has no counterpart of is here too: it is never
+    /// present, since a field name cannot begin with a colon.
+    Other(Box<[u8]>),
 }
 
-/// A condition on the first value of a query parameter.
-#[derive(Clone, Debug)]
-pub struct QueryMatch {
-    name: Box<[u8]>,
-    /// None: the parameter is there.
-    value: Option<StringMatch>,
+/// The first condition that did not hold, in the manifest's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mismatch<'m> {
+    /// `uri`
+    Uri,
+    /// `scheme`
+    Scheme,
+    /// `method`
+    Method,
+    /// `authority`
+    Authority,
+    /// `headers.<name>`
+    Header(&'m str),
+    /// `withoutHeaders.<name>`
+    WithoutHeader(&'m str),
+    /// `queryParams.<name>`
+    QueryParam(&'m str),
 }
 
-impl HeaderMatch {
-    /// On the field `name` in any case, or the pseudo-header of that name. Without a value: the
-    /// field is there.
-    pub fn new(name: &str, value: Option<StringMatch>) -> HeaderMatch {
-        let name = match name {
-            ":method" => Name::Method,
-            ":authority" => Name::Authority,
-            ":path" => Name::Path,
-            ":scheme" => Name::Scheme,
-            other => Name::Field(other.to_ascii_lowercase().into_bytes().into()),
-        };
-        HeaderMatch { name, value }
-    }
-
-    /// The name in lower case.
-    pub fn name(&self) -> &[u8] {
-        match &self.name {
-            Name::Field(name) => name,
-            Name::Method => b":method",
-            Name::Authority => b":authority",
-            Name::Path => b":path",
-            Name::Scheme => b":scheme",
-        }
-    }
-
-    fn applies(&self, head: &RequestHead<'_>) -> bool {
-        with_value(&self.name, head, |value| match (&self.value, value) {
-            (Some(condition), Some(value)) => condition.is_match(value),
-            (Some(_), None) => false,
-            (None, value) => value.is_some(),
-        })
-    }
-
-    /// Is the request excluded by it? A missing field counts as an empty value (Envoy's
-    /// `treat_missing_header_as_empty`), so that `regex: .*` excludes every request.
-    fn excludes(&self, head: &RequestHead<'_>) -> bool {
-        with_value(&self.name, head, |value| match &self.value {
-            Some(condition) => condition.is_match(value.unwrap_or_default()),
-            None => value.is_some(),
-        })
-    }
-}
-
-/// Call `check` with the value of a field; several of one name are joined with commas first.
-fn with_value<T>(name: &Name, head: &RequestHead<'_>, check: impl FnOnce(Option<&[u8]>) -> T) -> T {
-    let name = match name {
-        Name::Method => return check(Some(head.method)),
-        Name::Authority => return check(Some(head.authority)),
-        Name::Scheme => return check(Some(head.scheme.as_str().as_bytes())),
-        Name::Path => {
-            return match head.query {
-                None => check(Some(head.path)),
-                Some(query) => check(Some(&[head.path, b"?", query].concat())),
-            };
-        }
-        Name::Field(name) => name,
-    };
-    let named = |field: &&HeaderField<'_>| field.name.eq_ignore_ascii_case(name);
-    let mut fields = head.headers.iter().filter(named);
-    match (fields.next(), fields.next()) {
-        (None, _) => check(None),
-        (Some(only), None) => check(Some(only.value)),
-        (Some(_), Some(_)) => {
-            let values: Vec<&[u8]> =
-                head.headers.iter().filter(named).map(|field| field.value).collect();
-            check(Some(&values.join(&b',')))
-        }
-    }
-}
-
-impl QueryMatch {
-    /// On the parameter `name`. Without a value: it is there.
-    pub fn new(name: &str, value: Option<StringMatch>) -> QueryMatch {
-        QueryMatch { name: name.as_bytes().into(), value }
-    }
-
-    /// The value is compared as sent, not decoded (as Envoy does).
-    fn applies(&self, query: Option<&[u8]>) -> bool {
-        let found = query.into_iter().flat_map(|query| query.split(|byte| *byte == b'&')).find_map(
-            |pair| match memchr::memchr(b'=', pair) {
-                Some(at) => (pair[..at] == *self.name).then(|| &pair[at + 1..]),
-                None => (*pair == *self.name).then_some(&pair[pair.len()..]),
-            },
-        );
-        match (&self.value, found) {
-            (_, None) => false,
-            (None, Some(_)) => true,
-            (Some(condition), Some(value)) => condition.is_match(value),
+impl fmt::Display for Mismatch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Mismatch::Uri => f.write_str("uri"),
+            Mismatch::Scheme => f.write_str("scheme"),
+            Mismatch::Method => f.write_str("method"),
+            Mismatch::Authority => f.write_str("authority"),
+            Mismatch::Header(name) => write!(f, "headers.{name}"),
+            Mismatch::WithoutHeader(name) => write!(f, "withoutHeaders.{name}"),
+            Mismatch::QueryParam(name) => write!(f, "queryParams.{name}"),
         }
     }
 }
 
 impl Matcher {
-    /// Do all conditions hold?
+    /// Whether every condition holds.
+    #[inline]
     pub fn applies(&self, head: &RequestHead<'_>) -> bool {
-        self.uri_applies(head.path) && self.rest_applies(head)
+        self.first_mismatch(head).is_none()
     }
 
-    /// Does the condition on the path hold?
+    /// The first condition that does not hold, `uri` before all others.
+    #[inline]
+    pub fn first_mismatch(&self, head: &RequestHead<'_>) -> Option<Mismatch<'_>> {
+        if self.uri_applies(head.path) {
+            self.first_other_mismatch(head)
+        } else {
+            Some(Mismatch::Uri)
+        }
+    }
+
+    /// Whether `uri` matches `path`; true without one.
     #[inline]
     pub fn uri_applies(&self, path: &[u8]) -> bool {
         match &self.uri {
@@ -158,19 +117,39 @@ impl Matcher {
         }
     }
 
-    fn rest_applies(&self, head: &RequestHead<'_>) -> bool {
-        let holds = |condition: &Option<StringMatch>, text: &[u8]| {
-            condition.as_ref().is_none_or(|condition| condition.is_match(text))
+    /// The first condition besides `uri` that does not hold.
+    pub fn first_other_mismatch(&self, head: &RequestHead<'_>) -> Option<Mismatch<'_>> {
+        let holds = |condition: &Option<StringMatch>, value: &[u8]| {
+            condition.as_ref().is_none_or(|condition| condition.is_match(value))
         };
-        holds(&self.method, head.method)
-            && holds(&self.scheme, head.scheme.as_str().as_bytes())
-            && holds(&self.authority, head.authority)
-            && self.headers.iter().all(|condition| condition.applies(head))
-            && !self.without_headers.iter().any(|condition| condition.excludes(head))
-            && self.query.iter().all(|condition| condition.applies(head.query))
+        if !holds(&self.method, head.method) {
+            return Some(Mismatch::Method);
+        }
+        if !holds(&self.scheme, head.scheme.as_str().as_bytes()) {
+            return Some(Mismatch::Scheme);
+        }
+        if !holds(&self.authority, head.authority) {
+            return Some(Mismatch::Authority);
+        }
+        for condition in &self.headers {
+            if !condition.matches(head) {
+                return Some(Mismatch::Header(condition.name()));
+            }
+        }
+        for condition in &self.without_headers {
+            if !condition.matches_without(head) {
+                return Some(Mismatch::WithoutHeader(condition.name()));
+            }
+        }
+        for condition in &self.query {
+            if !condition.matches(head.query) {
+                return Some(Mismatch::QueryParam(condition.name()));
+            }
+        }
+        None
     }
 
-    /// Has it no condition besides that on the path?
+    /// Whether there is no condition besides `uri`.
     pub fn is_path_only(&self) -> bool {
         self.scheme.is_none()
             && self.method.is_none()
@@ -180,15 +159,149 @@ impl Matcher {
             && self.query.is_empty()
     }
 
-    /// Does it apply to every request, so that Istio moves it to the end of its virtual host
-    /// (behaviour 3.2.4)?
+    /// Whether Istio moves the route behind those that are none: no `uri`, prefix `/` (or empty) or regex
+    /// `.*`,
+    /// and no other condition.
     pub fn is_catch_all(&self) -> bool {
-        let any_path = match &self.uri {
+        let any_uri = match &self.uri {
             None => true,
-            Some(StringMatch::Prefix(prefix)) => matches!(&**prefix, b"/" | b""),
-            Some(StringMatch::Regex(regex)) => regex.as_str() == "^(?:.*)$",
             Some(StringMatch::Exact(_)) => false,
+            Some(StringMatch::Prefix(prefix)) => matches!(&**prefix, b"/" | b""),
+            Some(StringMatch::Regex(regex)) => regex.pattern() == ".*",
         };
-        any_path && self.is_path_only()
+        any_uri && self.is_path_only()
     }
 }
+
+impl HeaderMatch {
+    /// A condition on header `name`, whatever its case; without a value, that it is there.
+    ///
+    /// `:method`, `:authority`, `:path` (with query)
+    /// and `:scheme` stand for the request line, and `host` for `:authority`.
+    pub fn new(name: &str, value: Option<StringMatch>) -> HeaderMatch {
+        let lower = name.to_ascii_lowercase();
+        let name = match lower.as_str() {
+            ":method" => HeaderName::Method,
+            ":authority" | "host" => HeaderName::Authority,
+            ":path" => HeaderName::Path,
+            ":scheme" => HeaderName::Scheme,
+            _ => match KnownHeader::from_name(lower.as_bytes()) {
+                KnownHeader::Other | KnownHeader::EnvoyInternal => {
+                    HeaderName::Other(lower.into_bytes().into())
+                }
+                known => HeaderName::Known(known),
+            },
+        };
+        HeaderMatch { name, value }
+    }
+
+    /// The name in lower case (`:authority` for `host`).
+    pub fn name(&self) -> &str {
+        match &self.name {
+            HeaderName::Method => ":method",
+            HeaderName::Authority => ":authority",
+            HeaderName::Path => ":path",
+            HeaderName::Scheme => ":scheme",
+            HeaderName::Known(known) => known.as_str(),
+            HeaderName::Other(name) => std::str::from_utf8(name).unwrap_or_default(),
+        }
+    }
+
+    /// `headers`: the header is there, and its value is as wanted.
+    #[inline]
+    fn matches(&self, head: &RequestHead<'_>) -> bool {
+        match &self.value {
+            None => self.is_present(head),
+            Some(wanted) => self.value(head).is_some_and(|value| wanted.is_match(&value)),
+        }
+    }
+
+    /// `withoutHeaders`: not present, or the value (empty when absent) is not the unwanted one.
+    #[inline]
+    fn matches_without(&self, head: &RequestHead<'_>) -> bool {
+        match &self.value {
+            None => !self.is_present(head),
+            Some(unwanted) => !unwanted.is_match(&self.value(head).unwrap_or_default()),
+        }
+    }
+
+    fn is_present(&self, head: &RequestHead<'_>) -> bool {
+        match &self.name {
+            HeaderName::Method | HeaderName::Path | HeaderName::Scheme => true,
+            HeaderName::Authority => !head.authority.is_empty(),
+            HeaderName::Known(_) | HeaderName::Other(_) => {
+                head.headers.iter().any(|field| self.is_name_of(field))
+            }
+        }
+    }
+
+    #[inline]
+    fn is_name_of(&self, field: &HeaderField<'_>) -> bool {
+        match &self.name {
+            HeaderName::Known(known) => field.known == *known,
+            HeaderName::Other(name) => field.name.eq_ignore_ascii_case(name),
+            _ => false,
+        }
+    }
+
+    /// The value; several of one name are joined with commas. Allocates only then, and for a `:path`
+    /// with query.
+    fn value<'h>(&self, head: &RequestHead<'h>) -> Option<Cow<'h, [u8]>> {
+        match &self.name {
+            HeaderName::Method => Some(head.method.into()),
+            HeaderName::Authority => {
+                (!head.authority.is_empty()).then_some(Cow::Borrowed(head.authority))
+            }
+            HeaderName::Scheme => Some(head.scheme.as_str().as_bytes().into()),
+            HeaderName::Path => Some(match head.query {
+                None => head.path.into(),
+                Some(query) => [head.path, b"?", query].concat().into(),
+            }),
+            HeaderName::Known(_) | HeaderName::Other(_) => {
+                let mut fields = head.headers.iter().filter(|field| self.is_name_of(field));
+                let mut value = Cow::Borrowed(fields.next()?.value);
+                for further in fields {
+                    let joined = value.to_mut();
+                    joined.push(b',');
+                    joined.extend_from_slice(further.value);
+                }
+                Some(value)
+            }
+        }
+    }
+}
+
+impl QueryMatch {
+    /// A condition on the query key `name`, compared as sent, case-sensitive; without a value, that
+    /// it is there.
+    pub fn new(name: &str, value: Option<StringMatch>) -> QueryMatch {
+        QueryMatch { name: name.as_bytes().into(), value }
+    }
+
+    /// The key.
+    pub fn name(&self) -> &str {
+        std::str::from_utf8(&self.name).unwrap_or_default()
+    }
+
+    #[inline]
+    fn matches(&self, query: Option<&[u8]>) -> bool {
+        let Some(value) = query.and_then(|query| first_value(query, &self.name)) else {
+            return false;
+        };
+        match &self.value {
+            None => true,
+            Some(wanted) => wanted.is_match(value),
+        }
+    }
+}
+
+/// The first value of `name` in a query; empty for a key without `=`.
+fn first_value<'q>(query: &'q [u8], name: &[u8]) -> Option<&'q [u8]> {
+    query.split(|byte| *byte == b'&').find_map(|pair| match memchr::memchr(b'=', pair) {
+        Some(equals) => (&pair[..equals] == name).then(|| &pair[equals + 1..]),
+        None => (pair == name).then_some(&[][..]),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,208 +1,354 @@
-//! Path → routes that can match, in order, without looking at the others.
+//! The routes of one virtual host, found by path: the first match in route order, without looking
+//! at exact and prefix routes whose path differs.
 //!
-//! Routes with an exact path are found by a hash, routes with a prefix by walking a trie, and the
-//! rest (regular expressions, no path, ignored case) is a list that is tried in order. Each exact
-//! path and each node of the trie holds the positions of *all* exact and prefix routes that its
-//! path satisfies, ascending, cut behind the first one without further conditions, because nothing
-//! behind that one can win. A lookup merges two ascending lists and stops at the first hit.
+//! Every route is one *candidate*, its place in the order with a mark when it has no condition
+//! besides its path. Candidates are kept in ascending lists: one per distinct exact path, one per
+//! distinct prefix (in a radix trie), one for routes that take any path, and one for those whose path
+//! must be tested (regex, `ignoreUriCase`). A lookup merges the few lists that its path leads to, in
+//! order, and tests the remaining conditions of each candidate until one holds.
 //!
-//! Memory: the cut keeps lists short. Only prefixes that are nested *and* carry further conditions
-//! repeat in the lists below them, once per level.
+//! A list of a path or prefix holds the candidates of the prefixes that cover it too, so that nested
+//! prefixes are one list, and ends at its first unconditional candidate, beyond which none is ever
+//! reached. Conditional routes on deeply nested prefixes could make such copies grow with the square
+//! of their number; therefore a list of more than [`MERGED_MAX`] candidates is not copied on: the
+//! list below it starts anew and links to it. Memory is thus bounded by the number of routes plus
+//! `MERGED_MAX` per distinct path. Two lists that follow one another by link hold more than
+//! `MERGED_MAX` candidates together, so that a lookup follows few links for the conditional
+//! candidates that its path really has. Conditional routes for any path, regexes and `ignoreUriCase`
+//! routes are the only ones that are tested one after the other.
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-use super::RouteEntry;
 use super::string_match::StringMatch;
+use super::table::{RouteEntry, VirtualHost};
+use crate::http::RequestHead;
+use crate::ids::RouteId;
 
-/// Positions of routes in their virtual host, ascending.
-type Positions = Box<[u32]>;
+/// Candidates of the longest list that is copied into the lists below it.
+const MERGED_MAX: usize = 16;
+/// Routes of the largest virtual host.
+pub(super) const ROUTES_MAX: usize = (u32::MAX >> 8) as usize;
+/// No list, no link.
+const NONE: u32 = u32::MAX;
 
-/// The index of one virtual host.
+/// Where the ordered routes of one virtual host are found.
 #[derive(Clone, Debug, Default)]
 pub struct PathIndex {
-    exact: HashMap<Box<[u8]>, Positions, RandomState>,
-    /// Node 0 is the root (the empty prefix).
-    nodes: Vec<Node>,
-    /// Positions of the routes that neither of them finds.
-    scanned: Positions,
+    exact: HashMap<Box<[u8]>, u32, RandomState>,
+    prefixes: Trie,
+    any_path: Vec<Candidate>,
+    tested: Vec<Candidate>,
+    lists: Lists,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Node {
-    /// Children by the first byte of their label, ascending.
-    children: Vec<(u8, u32)>,
-    /// The bytes from the parent to here.
-    label: Box<[u8]>,
-    /// Routes whose prefix is the path from the root to here, or a part of it.
-    positions: Positions,
+/// A place in the route order, whether the route there is unconditional once its path matches, and
+/// which it is, so that an unconditional one is answered without reading more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    place: u32,
+    unconditional: bool,
+    route: RouteId,
 }
 
 impl PathIndex {
-    /// Index these routes.
+    /// Index `routes`, first match first; at most [`ROUTES_MAX`].
     pub fn new(routes: &[RouteEntry]) -> PathIndex {
-        let mut exact: HashMap<Box<[u8]>, Vec<u32>, RandomState> = HashMap::default();
-        let mut prefixes: Vec<(Box<[u8]>, Vec<u32>)> = Vec::new();
-        let mut prefix_at: HashMap<Box<[u8]>, usize, RandomState> = HashMap::default();
-        let mut scanned = Vec::new();
-        for (position, entry) in routes.iter().enumerate() {
-            let position = position as u32;
-            let matcher = &entry.matcher;
+        let mut index = PathIndex::default();
+        let mut exact: Vec<(&[u8], Candidate)> = Vec::new();
+        let mut prefix: Vec<(&[u8], Candidate)> = Vec::new();
+        for (place, RouteEntry { matcher, route }) in (0..).zip(routes) {
+            let unconditional = matcher.is_path_only();
+            let candidate = Candidate { place, unconditional, route: *route };
             match &matcher.uri {
-                Some(StringMatch::Exact(path)) if !matcher.ignore_uri_case => {
-                    exact.entry(path.clone()).or_default().push(position);
+                None => index.any_path.push(candidate),
+                Some(StringMatch::Prefix(text)) if text.is_empty() => {
+                    index.any_path.push(candidate);
                 }
-                Some(StringMatch::Prefix(prefix)) if !matcher.ignore_uri_case => {
-                    let at = *prefix_at.entry(prefix.clone()).or_insert_with(|| {
-                        prefixes.push((prefix.clone(), Vec::new()));
-                        prefixes.len() - 1
-                    });
-                    prefixes[at].1.push(position);
-                }
-                _ => scanned.push(position),
-            }
-            // Nothing behind a catch-all can win.
-            if matcher.is_catch_all() {
-                break;
+                Some(_) if matcher.ignore_uri_case => index.tested.push(candidate),
+                Some(StringMatch::Regex(_)) => index.tested.push(candidate),
+                Some(StringMatch::Exact(text)) => exact.push((text, candidate)),
+                Some(StringMatch::Prefix(text)) => prefix.push((text, candidate)),
             }
         }
-        let cut = |mut positions: Vec<u32>| -> Positions {
-            positions.sort_unstable();
-            let end = positions
-                .iter()
-                .position(|position| routes[*position as usize].matcher.is_path_only())
-                .map_or(positions.len(), |at| at + 1);
-            positions.truncate(end);
-            positions.into()
-        };
-        // Shorter prefixes first, so that a node's ancestors are complete when it is made.
-        prefixes.sort_by_key(|(prefix, _)| prefix.len());
-        let mut index = PathIndex { nodes: vec![Node::default()], ..PathIndex::default() };
-        for (prefix, positions) in prefixes {
-            index.insert(&prefix, |inherited| {
-                let mut all = positions.clone();
-                all.extend_from_slice(inherited);
-                cut(all)
-            });
+        end_at_unconditional(&mut index.any_path);
+        index.prefixes = Trie::new(by_text(prefix), &mut index.lists);
+        for (text, candidates) in by_text(exact) {
+            let covering = index.prefixes.find(text);
+            let list = index.lists.add(candidates, covering);
+            index.exact.insert(text.into(), list);
         }
-        index.exact = exact
-            .into_iter()
-            .map(|(path, mut positions)| {
-                positions.extend_from_slice(index.deepest(&path));
-                (path, cut(positions))
-            })
-            .collect();
-        index.scanned = scanned.into();
+        index.lists.shrink();
+        index.any_path.shrink_to_fit();
+        index.tested.shrink_to_fit();
         index
     }
 
-    /// Make the node of `prefix`; `positions` gets those of its nearest ancestor.
-    fn insert(&mut self, prefix: &[u8], positions: impl Fn(&[u32]) -> Positions) {
-        let mut node = 0usize;
-        let mut rest = prefix;
+    /// The first route of `virtual_host`, whose index this is, that applies to `head`.
+    #[inline]
+    pub fn find(&self, head: &RequestHead<'_>, virtual_host: &VirtualHost) -> Option<RouteId> {
+        let matcher =
+            |of: Candidate| virtual_host.routes.get(of.place as usize).map(|r| &r.matcher);
+        let list = match self.exact.get(head.path) {
+            Some(list) => *list,
+            None => self.prefixes.find(head.path),
+        };
+        let mut by_path = self.lists.cursor(list);
+        let mut any_path = self.any_path.as_slice();
+        let mut tested = self.tested.as_slice();
         loop {
-            let Some(first) = rest.first() else {
-                let merged = positions(&self.nodes[node].positions);
-                self.nodes[node].positions = merged;
-                return;
-            };
-            let slot = self.nodes[node].children.binary_search_by_key(first, |(byte, _)| *byte);
-            let child = match slot {
-                Err(at) => {
-                    let inherited = self.nodes[node].positions.clone();
-                    let leaf = Node {
-                        children: Vec::new(),
-                        label: rest.into(),
-                        positions: positions(&inherited),
-                    };
-                    let id = self.nodes.len() as u32;
-                    self.nodes.push(leaf);
-                    self.nodes[node].children.insert(at, (*first, id));
-                    return;
-                }
-                Ok(at) => self.nodes[node].children[at].1 as usize,
-            };
-            let label = &self.nodes[child].label;
-            let common = label.iter().zip(rest).take_while(|(a, b)| a == b).count();
-            if common < label.len() {
-                // Split the edge: a node in between takes the common part.
-                let (upper, lower) = label.split_at(common);
-                let (upper, lower): (Box<[u8]>, Box<[u8]>) = (upper.into(), lower.into());
-                let between = Node {
-                    children: vec![(lower[0], child as u32)],
-                    label: upper,
-                    positions: self.nodes[node].positions.clone(),
-                };
-                let id = self.nodes.len() as u32;
-                self.nodes.push(between);
-                self.nodes[child].label = lower;
-                if let Ok(at) = slot {
-                    self.nodes[node].children[at].1 = id;
-                }
-                node = id as usize;
+            // The lists have no place in common: each route is in one source.
+            let path = by_path.peek();
+            let any = any_path.first().copied();
+            let test = tested.first().copied();
+            let next = [path, any, test].into_iter().flatten().min()?;
+            let uri_holds = if path == Some(next) {
+                by_path.advance(next);
+                true
+            } else if any == Some(next) {
+                any_path = any_path.get(1..).unwrap_or_default();
+                true
             } else {
-                node = child;
-            }
-            rest = &rest[common..];
-        }
-    }
-
-    /// Positions of the prefix routes that `path` satisfies.
-    #[inline]
-    fn deepest(&self, path: &[u8]) -> &[u32] {
-        let Some(mut node) = self.nodes.first() else { return &[] };
-        let mut rest = path;
-        while let Some(first) = rest.first() {
-            let next = match node.children.as_slice() {
-                [] => break,
-                [(byte, id)] if byte == first => *id,
-                [_] => break,
-                children => match children.binary_search_by_key(first, |(byte, _)| *byte) {
-                    Ok(at) => children[at].1,
-                    Err(_) => break,
-                },
+                tested = tested.get(1..).unwrap_or_default();
+                matcher(next)?.uri_applies(head.path)
             };
-            let Some(child) = self.nodes.get(next as usize) else { break };
-            match rest.strip_prefix(&*child.label) {
-                Some(behind) => {
-                    rest = behind;
-                    node = child;
-                }
-                None => break,
-            }
-        }
-        &node.positions
-    }
-
-    /// The first position, ascending, among those whose path can match, for which `applies`.
-    #[inline]
-    pub fn first(&self, path: &[u8], applies: impl Fn(usize) -> bool) -> Option<usize> {
-        let mut indexed = match self.exact.get(path) {
-            Some(positions) => positions,
-            None => self.deepest(path),
-        }
-        .iter();
-        let mut scanned = self.scanned.iter();
-        let (mut left, mut right) = (indexed.next(), scanned.next());
-        loop {
-            let position = match (left, right) {
-                (None, None) => return None,
-                (Some(a), Some(b)) if a < b => {
-                    left = indexed.next();
-                    *a
-                }
-                (Some(a), None) => {
-                    left = indexed.next();
-                    *a
-                }
-                (_, Some(b)) => {
-                    right = scanned.next();
-                    *b
-                }
-            } as usize;
-            if applies(position) {
-                return Some(position);
+            if uri_holds
+                && (next.unconditional || matcher(next)?.first_other_mismatch(head).is_none())
+            {
+                return Some(next.route);
             }
         }
     }
 }
+
+/// Sort by text and gather the candidates of each; they stay in order.
+fn by_text(mut entries: Vec<(&[u8], Candidate)>) -> Vec<(&[u8], Vec<Candidate>)> {
+    entries.sort_unstable();
+    let mut gathered: Vec<(&[u8], Vec<Candidate>)> = Vec::new();
+    for (text, candidate) in entries {
+        match gathered.last_mut() {
+            Some((last, candidates)) if *last == text => candidates.push(candidate),
+            _ => gathered.push((text, vec![candidate])),
+        }
+    }
+    gathered
+}
+
+fn end_at_unconditional(candidates: &mut Vec<Candidate>) {
+    if let Some(end) = candidates.iter().position(|candidate| candidate.unconditional) {
+        candidates.truncate(end + 1);
+    }
+}
+
+/// Ascending lists in one array; a list may go on (out of order) in the one that it links to.
+#[derive(Clone, Debug, Default)]
+struct Lists {
+    candidates: Vec<Candidate>,
+    spans: Vec<Span>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: u32,
+    end: u32,
+    link: u32,
+}
+
+impl Lists {
+    fn span(&self, list: u32) -> Option<&Span> {
+        self.spans.get(list as usize)
+    }
+
+    fn of(&self, span: &Span) -> &[Candidate] {
+        self.candidates.get(span.start as usize..span.end as usize).unwrap_or_default()
+    }
+
+    /// A list of `own` and of all that `covering` leads to.
+    fn add(&mut self, mut own: Vec<Candidate>, covering: u32) -> u32 {
+        end_at_unconditional(&mut own);
+        let mut link = covering;
+        if let Some(span) = self.span(covering).copied() {
+            let mut merged = [self.of(&span), &own].concat();
+            merged.sort_unstable();
+            end_at_unconditional(&mut merged);
+            if merged.len() <= MERGED_MAX {
+                own = merged;
+                link = span.link;
+            }
+        }
+        // A linked list that begins behind an unconditional end is never reached.
+        if let Some(end) = own.last().copied().filter(|last| last.unconditional) {
+            while let Some(span) = self.span(link)
+                && self.of(span).first().is_none_or(|first| *first > end)
+            {
+                link = span.link;
+            }
+        }
+        let start = self.candidates.len() as u32;
+        self.candidates.extend_from_slice(&own);
+        self.spans.push(Span { start, end: self.candidates.len() as u32, link });
+        (self.spans.len() - 1) as u32
+    }
+
+    fn shrink(&mut self) {
+        self.candidates.shrink_to_fit();
+        self.spans.shrink_to_fit();
+    }
+
+    #[inline]
+    fn cursor(&self, list: u32) -> Cursor<'_> {
+        match self.span(list) {
+            Some(span) => Cursor::new(self, self.of(span), span.link),
+            None => Cursor::new(self, &[], NONE),
+        }
+    }
+}
+
+/// Ascending walk over a list and all that it links to. The first list has a place kept; the linked
+/// ones, which are rare, are searched for the next candidate each time.
+struct Cursor<'l> {
+    lists: &'l Lists,
+    first: &'l [Candidate],
+    link: u32,
+    linked_next: Option<Candidate>,
+}
+
+impl<'l> Cursor<'l> {
+    #[inline]
+    fn new(lists: &'l Lists, first: &'l [Candidate], link: u32) -> Cursor<'l> {
+        let mut cursor = Cursor { lists, first, link, linked_next: None };
+        if link != NONE {
+            cursor.linked_next = cursor.search_linked(None);
+        }
+        cursor
+    }
+
+    #[inline]
+    fn peek(&self) -> Option<Candidate> {
+        match (self.first.first().copied(), self.linked_next) {
+            (Some(first), Some(linked)) => Some(first.min(linked)),
+            (first, linked) => first.or(linked),
+        }
+    }
+
+    /// Go past `taken`, which [`Cursor::peek`] gave.
+    #[inline]
+    fn advance(&mut self, taken: Candidate) {
+        if self.first.first() == Some(&taken) {
+            self.first = self.first.get(1..).unwrap_or_default();
+        } else {
+            self.linked_next = self.search_linked(Some(taken));
+        }
+    }
+
+    #[cold]
+    fn search_linked(&self, after: Option<Candidate>) -> Option<Candidate> {
+        let mut link = self.link;
+        let mut next = None;
+        while let Some(span) = self.lists.span(link) {
+            let list = self.lists.of(span);
+            let at = list.partition_point(|candidate| Some(*candidate) <= after);
+            if let Some(candidate) = list.get(at).copied() {
+                next = Some(next.map_or(candidate, |found: Candidate| found.min(candidate)));
+            }
+            link = span.link;
+        }
+        next
+    }
+}
+
+/// A radix trie of prefixes. The children of a node lie together, and the first byte of each label
+/// is kept apart, so that a step reads one short run of bytes.
+#[derive(Clone, Debug, Default)]
+struct Trie {
+    nodes: Vec<Node>,
+    first_bytes: Vec<u8>,
+    labels: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    label_start: u32,
+    label_end: u32,
+    children_start: u32,
+    children_end: u32,
+    /// The list of the longest prefix that ends at or above this node.
+    list: u32,
+}
+
+impl Trie {
+    /// Build from distinct sorted non-empty texts; the root is node 0, with an empty label.
+    fn new(mut prefixes: Vec<(&[u8], Vec<Candidate>)>, lists: &mut Lists) -> Trie {
+        let mut trie = Trie::default();
+        if prefixes.is_empty() {
+            return trie;
+        }
+        trie.push(b"", NONE);
+        // Nodes in the order in which they were made, each with its texts and the length it stands for.
+        let mut to_do = std::collections::VecDeque::from([(0..prefixes.len(), 0)]);
+        let mut node = 0;
+        while let Some((texts, depth)) = to_do.pop_front() {
+            let mut at = texts.start;
+            if let Some((text, own)) = prefixes.get_mut(at)
+                && text.len() == depth
+            {
+                trie.nodes[node].list = lists.add(std::mem::take(own), trie.nodes[node].list);
+                at += 1;
+            }
+            let list = trie.nodes[node].list;
+            trie.nodes[node].children_start = trie.nodes.len() as u32;
+            while at < texts.end {
+                let first = prefixes[at].0;
+                let same = prefixes[at..texts.end]
+                    .partition_point(|(text, _)| text[depth] <= first[depth]);
+                let last = prefixes[at + same - 1].0;
+                // Sorted: what the first and the last have in common, all have.
+                let common = first.iter().zip(last).take_while(|(a, b)| a == b).count();
+                trie.push(&first[depth..common], list);
+                to_do.push_back((at..at + same, common));
+                at += same;
+            }
+            trie.nodes[node].children_end = trie.nodes.len() as u32;
+            node += 1;
+        }
+        trie.nodes.shrink_to_fit();
+        trie.first_bytes.shrink_to_fit();
+        trie.labels.shrink_to_fit();
+        trie
+    }
+
+    fn push(&mut self, label: &[u8], list: u32) {
+        let label_start = self.labels.len() as u32;
+        self.labels.extend_from_slice(label);
+        self.first_bytes.push(label.first().copied().unwrap_or_default());
+        self.nodes.push(Node {
+            label_start,
+            label_end: self.labels.len() as u32,
+            children_start: 0,
+            children_end: 0,
+            list,
+        });
+    }
+
+    /// The list of the longest prefix of `path`.
+    #[inline]
+    fn find(&self, path: &[u8]) -> u32 {
+        let Some(mut node) = self.nodes.first() else { return NONE };
+        let mut rest = path;
+        while let Some(byte) = rest.first() {
+            let children = node.children_start as usize..node.children_end as usize;
+            let Some(first_bytes) = self.first_bytes.get(children) else { break };
+            let Some(child) = memchr::memchr(*byte, first_bytes) else { break };
+            let Some(child) = self.nodes.get(node.children_start as usize + child) else { break };
+            let label = child.label_start as usize..child.label_end as usize;
+            let Some(label) = self.labels.get(label) else { break };
+            let Some(below) = rest.strip_prefix(label) else { break };
+            rest = below;
+            node = child;
+        }
+        node.list
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,127 +1,381 @@
-//! A compiled StringMatch: exact, prefix or regular expression. The only caller of the regex engine,
-//! which runs in linear time like RE2.
+//! Compiled `StringMatch`: exact, prefix, regex (Istio `StringMatch`, behaviour of RE2). The only
+//! caller of the regex engine on the data path.
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::{Regex as Engine, RegexBuilder};
 
-/// Longest regular expression (Istio's limit).
-const PATTERN_CHARACTERS_MAX: usize = 1024;
-/// Memory that one compiled expression may take.
-const COMPILED_BYTES_MAX: usize = 1024 * 1024;
+/// Characters that a regex may have (Istio's validation).
+pub const REGEX_CHARACTERS_MAX: usize = 1024;
+/// Bytes that a compiled regex may take.
+const PROGRAM_BYTES_MAX: usize = 1 << 20;
+/// Bytes that the lazy automaton of one regex may grow to in one worker.
+const CACHE_BYTES_MAX: usize = 256 << 10;
 
-/// A condition on a text.
+/// One of Istio's three ways to compare a string.
 #[derive(Clone, Debug)]
 pub enum StringMatch {
-    /// The same bytes.
+    /// Byte for byte.
     Exact(Box<[u8]>),
-    /// Begins with these bytes.
+    /// Byte for byte at the front.
     Prefix(Box<[u8]>),
-    /// The whole text matches. Each clone has its own cache, so that workers share none.
+    /// The whole string.
     Regex(Regex),
 }
 
-/// A regular expression cannot be used.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum PatternError {
-    /// Nothing to match.
-    #[error("the regular expression is empty")]
-    Empty,
-    /// Istio's limit.
-    #[error("the regular expression has more than 1024 characters")]
-    TooLong,
-    /// Not RE2 syntax, or too large when compiled.
-    #[error("the regular expression is not valid RE2: {0}")]
-    Invalid(String),
-}
-
 impl StringMatch {
-    /// The same bytes as `text`.
-    pub fn exact(text: &str) -> StringMatch {
-        StringMatch::Exact(text.as_bytes().into())
+    /// `exact: value`.
+    pub fn exact(value: impl AsRef<[u8]>) -> StringMatch {
+        StringMatch::Exact(value.as_ref().into())
     }
 
-    /// Begins with `text`.
-    pub fn prefix(text: &str) -> StringMatch {
-        StringMatch::Prefix(text.as_bytes().into())
+    /// `prefix: value`; the empty prefix matches everything.
+    pub fn prefix(value: impl AsRef<[u8]>) -> StringMatch {
+        StringMatch::Prefix(value.as_ref().into())
     }
 
-    /// Matches `pattern` as a whole.
+    /// `regex: pattern`.
     ///
     /// # Errors
-    /// When the pattern is empty, longer than Istio allows, or not a regular expression.
+    /// The pattern is too long, is not RE2, or compiles to too large a program.
     pub fn regex(pattern: &str) -> Result<StringMatch, PatternError> {
+        Regex::new(pattern).map(StringMatch::Regex)
+    }
+
+    /// Whether `value` matches.
+    #[inline]
+    pub fn is_match(&self, value: &[u8]) -> bool {
+        match self {
+            StringMatch::Exact(exact) => value == &**exact,
+            StringMatch::Prefix(prefix) => value.starts_with(prefix),
+            StringMatch::Regex(regex) => regex.is_match(value),
+        }
+    }
+
+    /// Whether `value` matches when exact and prefix disregard ASCII case (`ignoreUriCase`; a regex
+    /// is unaffected by it).
+    #[inline]
+    pub fn is_match_ignore_case(&self, value: &[u8]) -> bool {
+        match self {
+            StringMatch::Exact(exact) => value.eq_ignore_ascii_case(exact),
+            StringMatch::Prefix(prefix) => {
+                value.get(..prefix.len()).is_some_and(|front| front.eq_ignore_ascii_case(prefix))
+            }
+            StringMatch::Regex(regex) => regex.is_match(value),
+        }
+    }
+}
+
+/// A regular expression that must match the whole string, in linear time.
+///
+/// RE2's dialect where it differs from the engine's: `\d`, `\w`, `\s`, `\b` are ASCII, `[` and `&`
+/// in a class are themselves, `\Q…\E` quotes, `\<` and `\>` are `<` and `>`. Unlike RE2, `.` and negated
+/// classes match single bytes, so that they also match text that is not UTF-8; only a pattern that
+/// needs Unicode (`\pL`, `[é]`) works on code points, and then its `\d`, `\w`, `\s` are Unicode too.
+///
+/// A clone shares the immutable program and has a cache of its own, so that workers do not contend.
+#[derive(Clone, Debug)]
+pub struct Regex {
+    pattern: Box<str>,
+    engine: Engine,
+}
+
+/// Why a pattern cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// Nothing to match (Istio's validation).
+    #[error("the regex is empty; give one, or leave the match out")]
+    Empty,
+    /// Longer than [`REGEX_CHARACTERS_MAX`].
+    #[error("the regex has {0} characters; at most {max} are allowed", max = REGEX_CHARACTERS_MAX)]
+    TooLong(usize),
+    /// RE2 has no such construct, or would read it otherwise.
+    #[error("{0} is not RE2 syntax; remove it or escape it with a backslash")]
+    NotRe2(&'static str),
+    /// The parser's words.
+    #[error("not valid RE2: {0}")]
+    Syntax(String),
+    /// The compiled program passes its bound, most often by nested repetition counts.
+    #[error("the regex compiles to more than {max} KiB; use smaller repetition counts", max = PROGRAM_BYTES_MAX >> 10)]
+    TooLarge,
+}
+
+impl Regex {
+    /// Compile `pattern`.
+    ///
+    /// # Errors
+    /// See [`PatternError`].
+    pub fn new(pattern: &str) -> Result<Regex, PatternError> {
         if pattern.is_empty() {
             return Err(PatternError::Empty);
         }
-        if pattern.chars().count() > PATTERN_CHARACTERS_MAX {
-            return Err(PatternError::TooLong);
+        let characters = pattern.chars().count();
+        if characters > REGEX_CHARACTERS_MAX {
+            return Err(PatternError::TooLong(characters));
         }
-        // Compiled alone first: `a)(b` must not become valid by the group around it.
-        let check = RegexBuilder::new(pattern).size_limit(COMPILED_BYTES_MAX).build();
-        check
-            .and_then(|_| {
-                RegexBuilder::new(&format!("^(?:{pattern})$"))
-                    .size_limit(COMPILED_BYTES_MAX)
-                    .build()
-            })
-            .map(StringMatch::Regex)
-            .map_err(|error| PatternError::Invalid(last_line(&error.to_string())))
+        let translated = from_re2(pattern)?;
+        // By itself first: `a)|(b` must not become valid by the group put around it.
+        let unicode = match compile(&translated, false) {
+            Ok(_) => false,
+            Err(PatternError::Syntax(_)) => compile(&translated, true).map(|_| true)?,
+            Err(other) => return Err(other),
+        };
+        let engine = compile(&format!(r"\A(?:{translated})\z"), unicode)?;
+        Ok(Regex { pattern: pattern.into(), engine })
     }
 
-    /// Does `text` satisfy it?
-    #[inline]
-    pub fn is_match(&self, text: &[u8]) -> bool {
-        match self {
-            StringMatch::Exact(exact) => text == &**exact,
-            StringMatch::Prefix(prefix) => text.starts_with(prefix),
-            StringMatch::Regex(regex) => regex.is_match(text),
-        }
+    /// The pattern as written.
+    pub fn pattern(&self) -> &str {
+        &self.pattern
     }
 
-    /// The same without regard to ASCII case; expressions say themselves what they ignore.
+    /// Whether the whole of `value` matches.
     #[inline]
-    pub fn is_match_ignore_case(&self, text: &[u8]) -> bool {
-        match self {
-            StringMatch::Exact(exact) => text.eq_ignore_ascii_case(exact),
-            StringMatch::Prefix(prefix) => {
-                text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-            }
-            StringMatch::Regex(regex) => regex.is_match(text),
-        }
+    pub fn is_match(&self, value: &[u8]) -> bool {
+        self.engine.is_match(value)
     }
 }
 
-/// The engine's messages draw a picture first; its last line says what is wrong.
-fn last_line(message: &str) -> String {
-    let line = message.lines().last().unwrap_or(message);
-    line.trim_start_matches("error: ").to_owned()
+fn compile(pattern: &str, unicode: bool) -> Result<Engine, PatternError> {
+    RegexBuilder::new(pattern)
+        .unicode(unicode)
+        .size_limit(PROGRAM_BYTES_MAX)
+        .dfa_size_limit(CACHE_BYTES_MAX)
+        .build()
+        .map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => PatternError::TooLarge,
+            // The last line of the parser's picture is its message.
+            other => PatternError::Syntax(
+                other.to_string().lines().last().unwrap_or_default().replace("error: ", ""),
+            ),
+        })
+}
+
+/// The pattern in the engine's dialect.
+fn from_re2(pattern: &str) -> Result<String, PatternError> {
+    let mut out = String::with_capacity(pattern.len());
+    let mut rest = pattern;
+    while let Some(c) = rest.chars().next() {
+        let after = &rest[c.len_utf8()..];
+        match c {
+            '\\' => rest = copy_escape(after, &mut out),
+            '[' => rest = copy_class(after, &mut out)?,
+            '(' => {
+                if let Some(flags) = after.strip_prefix('?') {
+                    let end = flags.find([':', ')', '<', '=', '!', 'P']).unwrap_or(flags.len());
+                    if flags[..end].contains(['x', 'R', 'u']) {
+                        return Err(PatternError::NotRe2("a group flag other than i, m, s, U"));
+                    }
+                }
+                out.push('(');
+                rest = after;
+            }
+            _ => {
+                out.push(c);
+                rest = after;
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Copy what follows a backslash; give back the rest.
+fn copy_escape<'p>(after: &'p str, out: &mut String) -> &'p str {
+    let Some(escaped) = after.chars().next() else {
+        // A lone backslash at the end: the engine's error says so.
+        out.push('\\');
+        return after;
+    };
+    let rest = &after[escaped.len_utf8()..];
+    match escaped {
+        'Q' => {
+            let (quoted, rest) = rest.split_once("\\E").unwrap_or((rest, ""));
+            out.push_str(&regex::escape(quoted));
+            return rest;
+        }
+        '<' | '>' => out.push(escaped),
+        _ => {
+            out.push('\\');
+            out.push(escaped);
+        }
+    }
+    rest
+}
+
+/// Copy a class of which the `[` was read; give back what follows its `]`.
+fn copy_class<'p>(after: &'p str, out: &mut String) -> Result<&'p str, PatternError> {
+    out.push('[');
+    let mut rest = after;
+    if let Some(negated) = rest.strip_prefix('^') {
+        out.push('^');
+        rest = negated;
+    }
+    // A `]` that comes first is itself.
+    if let Some(closing) = rest.strip_prefix(']') {
+        out.push_str("\\]");
+        rest = closing;
+    }
+    while let Some(c) = rest.chars().next() {
+        let after = &rest[c.len_utf8()..];
+        match c {
+            '\\' => {
+                rest = copy_escape(after, out);
+                continue;
+            }
+            ']' => {
+                out.push(']');
+                return Ok(after);
+            }
+            '[' => match after.strip_prefix(':').and_then(|name| name.split_once(":]")) {
+                Some((name, following)) => {
+                    out.push_str("[:");
+                    out.push_str(name);
+                    out.push_str(":]");
+                    rest = following;
+                    continue;
+                }
+                None => out.push_str("\\["),
+            },
+            '&' | '~' => {
+                out.push('\\');
+                out.push(c);
+            }
+            '-' if after.starts_with('-') => {
+                return Err(PatternError::NotRe2("`--` in a character class"));
+            }
+            _ => out.push(c),
+        }
+        rest = after;
+    }
+    Ok(rest)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    #[test]
-    fn expressions_match_the_whole_text() {
-        let regex = StringMatch::regex("/v[0-9]+|/w").expect("valid");
-        assert!(regex.is_match(b"/v12") && regex.is_match(b"/w"));
-        assert!(!regex.is_match(b"/v12/") && !regex.is_match(b"x/w"));
+    fn regex(pattern: &str) -> StringMatch {
+        StringMatch::regex(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"))
     }
 
     #[test]
-    fn what_re2_does_not_have_is_refused() {
-        assert_eq!(StringMatch::regex("").err(), Some(PatternError::Empty));
-        assert_eq!(StringMatch::regex(&"a".repeat(1025)).err(), Some(PatternError::TooLong));
-        for pattern in ["(?=a)", r"(a)\1", "a)(b", "[", r"(\w{100}){100}{100}"] {
-            let error = StringMatch::regex(pattern).expect_err(pattern);
-            assert!(matches!(error, PatternError::Invalid(ref text) if !text.is_empty()));
+    fn exact_and_prefix_are_byte_wise() {
+        let exact = StringMatch::exact("/foo");
+        assert!(exact.is_match(b"/foo"));
+        assert!(!exact.is_match(b"/Foo") && !exact.is_match(b"/foo/") && !exact.is_match(b""));
+        let prefix = StringMatch::prefix("/foo");
+        assert!(prefix.is_match(b"/foo") && prefix.is_match(b"/foobar"));
+        assert!(!prefix.is_match(b"/fo") && !prefix.is_match(b"/FOO"));
+        assert!(StringMatch::prefix("").is_match(b""));
+    }
+
+    #[test]
+    fn case_is_ignored_when_asked_but_not_by_regex() {
+        assert!(StringMatch::exact("/Foo").is_match_ignore_case(b"/fOO"));
+        assert!(!StringMatch::exact("/Foo").is_match_ignore_case(b"/fOO/"));
+        assert!(StringMatch::prefix("/Foo").is_match_ignore_case(b"/fOObar"));
+        assert!(!StringMatch::prefix("/Foo").is_match_ignore_case(b"/fO"));
+        assert!(!regex("/foo").is_match_ignore_case(b"/FOO"));
+    }
+
+    #[test]
+    fn a_regex_matches_the_whole_string() {
+        let cases: &[(&str, &str, bool)] = &[
+            ("/a", "/a", true),
+            ("/a", "/ab", false),
+            ("/a", "x/a", false),
+            ("a|ab", "ab", true),
+            ("ab|a", "a", true),
+            ("^/a$", "/a", true),
+            (".*", "", true),
+            (".*", "anything", true),
+            (".*", "two\nlines", false),
+            ("(?s).*", "two\nlines", true),
+            ("(?m)^a$", "b\na", false),
+            ("/v[0-9]+/.*", "/v12/x", true),
+            ("/v[0-9]+/.*", "/v/x", false),
+            ("(?i)abc", "aBC", true),
+            (r"\d+", "12", true),
+            (r"\d+", "\u{664}", false),
+            (r"\w+", "\u{fc}", false),
+            ("()", "", true),
+            ("()", "a", false),
+        ];
+        for (pattern, value, expected) in cases {
+            assert_eq!(regex(pattern).is_match(value.as_bytes()), *expected, "{pattern} {value}");
         }
     }
 
     #[test]
-    fn case_is_ignored_only_when_asked() {
-        let prefix = StringMatch::prefix("/Foo");
-        assert!(prefix.is_match(b"/Foobar") && !prefix.is_match(b"/foobar"));
-        assert!(prefix.is_match_ignore_case(b"/fOObar"));
-        assert!(!prefix.is_match_ignore_case(b"/fo"));
+    fn a_regex_reads_text_that_is_not_utf8() {
+        assert!(regex("/a.b[^/]*").is_match(b"/a\xffb\xfe"));
+    }
+
+    #[test]
+    fn res_dialect_is_kept() {
+        let cases: &[(&str, &str, bool)] = &[
+            ("[[a]", "[", true),
+            ("[[a]", "a", true),
+            ("[a&&b]", "&", true),
+            ("[a~~]", "~", true),
+            ("[]a]", "]", true),
+            ("[^]a]", "b", true),
+            ("[^]a]", "]", false),
+            ("[[:digit:]x]+", "1x2", true),
+            (r"\Qa.b\E.", "a.bc", true),
+            (r"\Qa.b\E.", "axbc", false),
+            (r"\<a\>", "<a>", true),
+            (r"[\]a]", "]", true),
+            ("\\pL+", "\u{fc}b", true),
+            ("[\u{e9}]", "\u{e9}", true),
+            ("(?P<n>a)b", "ab", true),
+        ];
+        for (pattern, value, expected) in cases {
+            assert_eq!(regex(pattern).is_match(value.as_bytes()), *expected, "{pattern} {value}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_re2_is_refused() {
+        for pattern in [
+            "", "(", "a)|(b", "*", "[a", r"(a)\1", "(?=a)", "(?!a)", "(?<=a)b", "(?x)a b",
+            "(?u:a)", "[+--]", "a\\",
+        ] {
+            assert!(StringMatch::regex(pattern).is_err(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn size_is_bounded() {
+        assert!(StringMatch::regex(&"a".repeat(REGEX_CHARACTERS_MAX)).is_ok());
+        assert_eq!(
+            StringMatch::regex(&"\u{e9}".repeat(REGEX_CHARACTERS_MAX + 1)).unwrap_err(),
+            PatternError::TooLong(REGEX_CHARACTERS_MAX + 1)
+        );
+        assert_eq!(
+            StringMatch::regex("(((a{100}){100}){100}){100}").unwrap_err(),
+            PatternError::TooLarge
+        );
+    }
+
+    #[test]
+    fn errors_are_one_line() {
+        let message = StringMatch::regex("a(b").unwrap_err().to_string();
+        assert_eq!(message, "not valid RE2: unclosed group");
+    }
+
+    proptest! {
+        #[test]
+        fn any_pattern_is_survived(pattern in r"[\\\[\]\^(){}?*+|&~:\-a-cQExuR<>é.,0-9]{0,24}", value: Vec<u8>) {
+            if let Ok(compiled) = StringMatch::regex(&pattern) {
+                compiled.is_match(&value);
+            }
+        }
+
+        #[test]
+        fn a_quoted_literal_matches_itself_only(literal in "[ -~é]{0,12}", other in "[ -~é]{0,12}") {
+            let compiled = regex(&format!("(?:{})", regex::escape(&literal)));
+            prop_assert!(compiled.is_match(literal.as_bytes()));
+            prop_assert_eq!(compiled.is_match(other.as_bytes()), literal == other);
+        }
     }
 }
