@@ -5,6 +5,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use ringress::http::Scheme;
 use ringress::http1::{ChunkedDecoder, HeadScanner, HeaderStorage, parse_request, parse_response};
+use ringress::proxy::upstream_head::{Forwarded, write_upstream_head};
 
 /// Eight fields, as a browser-like client sends them to a service.
 const REQUEST: &[u8] = b"GET /api/v1/products/42?currency=eur HTTP/1.1\r\n\
@@ -36,6 +37,31 @@ const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
     Content-Length: 1234\r\n\
     Cache-Control: no-store\r\n\
     ETag: \"33a64df551425fcc55e4d42a148795d9f25f89d4\"\r\n\r\n";
+
+/// The head that goes upstream, written from the parsed one.
+fn rewrite(c: &mut Criterion) {
+    let mut group = c.benchmark_group("http1_rewrite");
+    let mut out = Vec::with_capacity(4096);
+    for (name, bytes) in [("request_8_fields", REQUEST), ("request_1_field", SMALL_REQUEST)] {
+        group.bench_function(name, |b| {
+            let mut storage = HeaderStorage::new();
+            let Ok(Some(parsed)) = parse_request(bytes, &mut storage, Scheme::Http) else {
+                panic!("the head is well-formed");
+            };
+            let forwarded = Forwarded {
+                peer_text: b"203.0.113.7",
+                trusted_proxies: 0,
+                operation: b"shop.default.svc.cluster.local:80/*",
+                request_id: 0x0123_4567_89ab_cdef,
+            };
+            b.iter(|| {
+                write_upstream_head(&mut out, black_box(&parsed), &parsed.head, &forwarded);
+                black_box(out.len())
+            })
+        });
+    }
+    group.finish();
+}
 
 fn heads(c: &mut Criterion) {
     let mut group = c.benchmark_group("http1_head");
@@ -97,5 +123,5 @@ fn chunked(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, heads, chunked);
+criterion_group!(benches, heads, rewrite, chunked);
 criterion_main!(benches);
