@@ -209,7 +209,13 @@ pub async fn pump(
         };
         match crate::net::within(timeout, sending).await {
             Some((Ok(()), sent)) => work = sent,
-            Some((Err(_), _)) | None => return Pumped::UpstreamGone,
+            Some((Err(_), _)) => return Pumped::UpstreamGone,
+            None => {
+                // It takes nothing and, for want of the rest, may never answer: end the wait for
+                // its response too.
+                upstream.shutdown(std::net::Shutdown::Both);
+                return Pumped::UpstreamGone;
+            }
         }
     }
 }
