@@ -348,7 +348,8 @@ async fn forward(
         // The endpoint had closed the kept connection: nothing of the request was served.
         let stale = reused && error == ProxyError::UpstreamClosed;
         let safe = plan.idempotent || send_failed;
-        if stale && safe && !progress.body_consumed.get() && !fresh && !connection.gone() {
+        // Once the rest of a body was asked for, what came of it may be lost.
+        if stale && safe && body.is_some() && !fresh && !connection.gone() {
             fresh = true;
             retries += 1;
             // The same endpoint is as good as any other for a fresh connection.

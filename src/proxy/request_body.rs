@@ -30,8 +30,6 @@ pub enum RequestBody {
 pub struct Progress {
     /// The whole request has been sent upstream.
     pub request_done: Cell<bool>,
-    /// Body bytes were taken from the client after the head had been sent: no retry any more.
-    pub body_consumed: Cell<bool>,
     /// Body bytes so far.
     pub body_bytes: Cell<u64>,
     /// Wire bytes of the body so far.
@@ -160,10 +158,7 @@ pub async fn pump(
                 return Pumped::Client(ProxyError::RequestBodyTimeout);
             }
             Ok(0) | Err(_) => return Pumped::Client(ProxyError::DownstreamGone),
-            Ok(count) => {
-                progress.body_consumed.set(true);
-                add(&progress.wire_bytes, count);
-            }
+            Ok(count) => add(&progress.wire_bytes, count),
         }
         let mut behind = None;
         match &mut body {
@@ -214,7 +209,13 @@ pub async fn pump(
         };
         match crate::net::within(timeout, sending).await {
             Some((Ok(()), sent)) => work = sent,
-            Some((Err(_), _)) | None => return Pumped::UpstreamGone,
+            Some((Err(_), _)) => return Pumped::UpstreamGone,
+            None => {
+                // It takes nothing and, for want of the rest, may never answer: end the wait for
+                // its response too.
+                upstream.shutdown(std::net::Shutdown::Both);
+                return Pumped::UpstreamGone;
+            }
         }
     }
 }

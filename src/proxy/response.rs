@@ -101,7 +101,8 @@ pub async fn relay(
                 }
                 Ok(Head::Final(head)) => break 'head (head, buffer),
                 Ok(Head::Switching { head_bytes }) => {
-                    buffer.skip(head_bytes);
+                    // The tunnel receives into it: an empty window must have room behind it.
+                    buffer.advance(head_bytes);
                     return match send_head(downstream, scratch).await {
                         true => Responded::Switched(buffer),
                         false => Responded::Cut,

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::net::Shutdown;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use super::context::WorkerContext;
 use crate::net::{Buffer, Stream};
@@ -61,15 +62,17 @@ async fn copy(
     first: Buffer,
     bytes: &Cell<u64>,
 ) -> bool {
+    let timeout = Duration::from_millis(context.progress_timeout_ms());
     let mut buffer = first;
     loop {
         if !buffer.is_empty() {
             bytes.set(bytes.get() + buffer.len() as u64);
             let was_full = buffer.is_full();
-            let (outcome, sent) = to.send_buffer(buffer).await;
-            if outcome.is_err() {
+            let sending = to.send_buffer(buffer);
+            // A side that takes nothing must not hold both connections for ever.
+            let Some((Ok(()), sent)) = crate::net::within(timeout, sending).await else {
                 return false;
-            }
+            };
             // A full buffer says that more is coming; a small read says that it is not.
             buffer = match (was_full, sent.is_idle_size()) {
                 (true, true) => context.buffers.take(),
@@ -91,5 +94,56 @@ async fn copy(
             Ok(_) => {}
             Err(_) => return false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+    use std::rc::Rc;
+
+    use crate::ids::WorkerId;
+    use crate::net::runtime::{self, Driver, DriverChoice};
+    use crate::proxy::context::Replica;
+    use crate::snapshot::{Settings, Snapshot};
+
+    async fn connection(driver: Driver) -> (Stream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        socket2::SockRef::from(&listener).set_recv_buffer_size(4096).expect("a buffer size");
+        let address = listener.local_addr().expect("bound");
+        let ours = crate::net::connect::connect(address, Duration::from_secs(10), driver)
+            .await
+            .expect("it listens");
+        (ours, listener.accept().expect("connected").0)
+    }
+
+    #[test]
+    fn a_side_that_takes_nothing_ends_the_tunnel() {
+        let (driver, _) = Driver::choose(DriverChoice::Auto).expect("epoll at least");
+        let moved = runtime::run(driver, async {
+            let context = crate::proxy::WorkerContext::new(WorkerId(0), driver, None);
+            let settings =
+                Settings { progress_timeout: Duration::from_millis(20), ..Settings::default() };
+            *context.replica.borrow_mut() = Rc::new(Replica {
+                snapshot: Snapshot { settings, ..Snapshot::default() },
+                ..Replica::default()
+            });
+            let (client, client_end) = connection(driver).await;
+            let (upstream, mut upstream_end) = connection(driver).await;
+            let writer = std::thread::spawn(move || {
+                use std::io::Write;
+                // Until the tunnel ends.
+                while upstream_end.write_all(&[1; 64 * 1024]).is_ok() {}
+            });
+            let moved =
+                run(&context, &client, &upstream, Buffer::idle(), context.buffers.take()).await;
+            upstream.shutdown(Shutdown::Both);
+            drop((client, upstream, client_end));
+            (moved, writer)
+        })
+        .expect("the runtime works");
+        assert_eq!(moved.0.up_bytes, 0);
+        assert!(moved.0.down_bytes > 0);
     }
 }

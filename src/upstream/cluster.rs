@@ -1,7 +1,7 @@
 //! The clusters of a snapshot with one worker's state beside each.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -80,6 +80,19 @@ impl ClusterStates {
         ClusterStates(snapshot.clusters.iter().map(|cluster| state(cluster, random)).collect())
     }
 
+    /// Retire the pools that `next`, made from these, does not have. Returns how many idle
+    /// connections were closed.
+    pub fn retire_all_but(&self, next: &ClusterStates) -> u64 {
+        let kept: HashSet<*const EndpointPool> =
+            next.0.iter().flat_map(|cluster| &cluster.pools).map(Rc::as_ptr).collect();
+        self.0
+            .iter()
+            .flat_map(|cluster| &cluster.pools)
+            .filter(|pool| !kept.contains(&Rc::as_ptr(pool)))
+            .map(|pool| pool.retire())
+            .sum()
+    }
+
     /// The state of a cluster.
     pub fn get(&self, id: ClusterId) -> &ClusterState {
         &self.0[id.index()]
@@ -127,6 +140,42 @@ mod tests {
         let old = &first.get(ClusterId(0)).pools()[1];
         assert!(Rc::ptr_eq(old, &second.get(ClusterId(0)).pools()[0]));
         assert_eq!(second.get(ClusterId(0)).pools()[1].address().port(), 3);
+    }
+
+    #[test]
+    fn the_idle_connections_of_an_endpoint_that_goes_are_closed_and_counted() {
+        use crate::net::runtime::{self, DriverChoice};
+        use crate::net::{BufferPool, FuturePool};
+        use crate::upstream::Connection;
+        let (driver, _) = runtime::Driver::choose(DriverChoice::Auto).expect("epoll at least");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let port = address.port();
+        let closed = runtime::run(driver, async {
+            let (receives, buffers) = (FuturePool::new(), BufferPool::default());
+            let mut connections = Vec::new();
+            for _ in 0..2 {
+                let stream = crate::net::connect::connect(address, Duration::from_secs(10), driver)
+                    .await
+                    .expect("it listens");
+                connections.push(Connection::new(stream, &receives, buffers.take()));
+            }
+            let mut random = fastrand::Rng::with_seed(1);
+            let first =
+                ClusterStates::new(&snapshot(&[(port, true), (1, true)]), None, &mut random);
+            let pool = Rc::clone(&first.get(ClusterId(0)).pools()[0]);
+            let mut connections = connections.into_iter();
+            assert!(pool.check_in(connections.next().expect("two were made"), 0));
+            let same = ClusterStates::new(&snapshot(&[(port, true)]), Some(&first), &mut random);
+            let kept = (first.retire_all_but(&same), pool.idle_connections());
+            let other = ClusterStates::new(&snapshot(&[(1, true)]), Some(&same), &mut random);
+            let gone = (same.retire_all_but(&other), pool.idle_connections());
+            // A request that was under way brings its connection back: it is not kept.
+            let late = pool.check_in(connections.next().expect("two were made"), 0);
+            (kept, gone, late)
+        })
+        .expect("the runtime works");
+        assert_eq!(closed, ((0, 1), (1, 0), false));
     }
 
     #[test]

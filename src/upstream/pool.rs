@@ -17,12 +17,18 @@ pub struct EndpointPool {
     address: SocketAddr,
     idle: RefCell<Vec<Idle>>,
     active_requests: Cell<u32>,
+    retired: Cell<bool>,
 }
 
 impl EndpointPool {
     /// An empty pool.
     pub fn new(address: SocketAddr) -> EndpointPool {
-        EndpointPool { address, idle: RefCell::new(Vec::new()), active_requests: Cell::new(0) }
+        EndpointPool {
+            address,
+            idle: RefCell::default(),
+            active_requests: Cell::new(0),
+            retired: Cell::new(false),
+        }
     }
 
     /// Where the endpoint is.
@@ -66,14 +72,23 @@ impl EndpointPool {
     }
 
     /// Keep a connection, on which a receive is in flight, for the next request. False, and the
-    /// connection is closed, when enough are kept.
+    /// connection is closed, when enough are kept or the pool is retired.
     pub fn check_in(&self, connection: Connection, now_ms: u64) -> bool {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() >= IDLE_UPSTREAM_CONNECTIONS_MAX {
+        if self.retired.get() || idle.len() >= IDLE_UPSTREAM_CONNECTIONS_MAX {
             return false;
         }
         idle.push(Idle { connection, since_ms: now_ms });
         true
+    }
+
+    /// The configuration has the endpoint no more: close the idle connections, and keep none of
+    /// those that come back. Returns how many were closed.
+    pub fn retire(&self) -> u64 {
+        self.retired.set(true);
+        // The borrow ends before the connections are dropped.
+        let idle = std::mem::take(&mut *self.idle.borrow_mut());
+        idle.len() as u64
     }
 
     /// Close the connections that have been idle for `idle_timeout_ms` or that the endpoint has

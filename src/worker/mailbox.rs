@@ -93,3 +93,60 @@ impl Mailbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use crate::net::runtime::{self, DriverChoice};
+
+    /// Between two orders the worker must do other things.
+    fn waits_without_blocking(driver: Driver) {
+        let (handle, mailbox) = mailbox(WorkerId(0)).expect("a pair of sockets");
+        // Without this the test would hang instead of fail.
+        let (done, is_done) = mpsc::channel::<()>();
+        let rescuer = handle.clone();
+        let rescue = std::thread::spawn(move || {
+            let late = is_done.recv_timeout(Duration::from_secs(10)).is_err();
+            if late {
+                rescuer.send(Command::Drain(Duration::ZERO));
+            }
+            late
+        });
+        assert!(handle.send(Command::Drain(Duration::ZERO)));
+        let ended = runtime::run(driver, async {
+            let orders = Cell::new(0);
+            let mut serving = pin!(mailbox.serve(driver, |_| orders.set(orders.get() + 1)));
+            let mut other = pin!(async {
+                while orders.get() == 0 {
+                    crate::net::sleep(Duration::from_millis(1)).await;
+                }
+                crate::net::sleep(Duration::from_millis(1)).await;
+            });
+            std::future::poll_fn(|task| {
+                if serving.as_mut().poll(task).is_ready() {
+                    return Poll::Ready(false);
+                }
+                other.as_mut().poll(task).map(|()| true)
+            })
+            .await
+        });
+        let _ = done.send(());
+        assert!(matches!(ended, Ok(true)));
+        assert!(!rescue.join().expect("does not panic"), "the worker was blocked");
+    }
+
+    #[test]
+    fn epoll_waits_without_blocking() {
+        waits_without_blocking(Driver::Epoll);
+    }
+
+    #[test]
+    fn the_usual_driver_waits_without_blocking() {
+        let (driver, _) = Driver::choose(DriverChoice::Auto).expect("epoll at least");
+        waits_without_blocking(driver);
+    }
+}

@@ -162,8 +162,12 @@ fn publish(
         let listener = Listener::adopt(socket, context.driver)?;
         listeners.0.push(Accepting::start(context, listener, slot, connections_max));
     }
-    *context.replica.borrow_mut() = Rc::new(Replica { snapshot, clusters });
+    let replica = Rc::new(Replica { snapshot, clusters });
+    let previous = context.replica.replace(Rc::clone(&replica));
+    let closed = previous.clusters.retire_all_but(&replica.clusters);
     context.count(|counters, gauges| {
+        counters.upstream_closed += closed;
+        gauges.upstream_idle -= closed;
         counters.snapshot_swaps += 1;
         gauges.generation = generation;
     });
