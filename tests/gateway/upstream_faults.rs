@@ -7,9 +7,10 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::gateway::wait_until;
 use crate::support::raw::{Raw, Response};
 use crate::support::upstream::{Scripted, read_head};
-use crate::support::{Gateway, Upstream, manifests, until};
+use crate::support::{Gateway, Upstream, manifests};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: hello.com\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nHost: hello.com\r\nContent-Length: 5\r\n\r\nhello";
@@ -407,7 +408,9 @@ fn an_upstream_that_closes_without_an_answer_is_503() {
 /// Wait until the access log has a line with this in it.
 #[track_caller]
 fn logged(file: &std::path::Path, text: &str) {
-    until(|| std::fs::read_to_string(file).is_ok_and(|log| log.contains(text)));
+    wait_until("the line is logged", || {
+        std::fs::read_to_string(file).is_ok_and(|log| log.contains(text))
+    });
 }
 
 /// An address that nobody listens on: bound, so that nobody else gets it, but refusing.
@@ -498,7 +501,7 @@ fn a_connection_that_is_not_answered_in_time_is_503() {
     let good = Upstream::start("good");
     drop(raw);
     gateway.write("service.yaml", &manifests::hello_service(&[address, good.address]));
-    until(|| {
+    wait_until("the other endpoint is used", || {
         let mut raw = Raw::connect(gateway.address);
         (0..4).all(|_| get(&mut raw).status == 200)
     });
