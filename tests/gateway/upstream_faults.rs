@@ -311,15 +311,16 @@ fn unasked_bytes_on_a_kept_connection_close_it() {
 fn kept_connections_that_the_upstream_closed() {
     for by_reset in [false, true] {
         for request in [GET, POST] {
+            let (close, asked) = channel::<()>();
             let (done, closed) = channel();
+            let asked = Mutex::new(asked);
             let upstream = Scripted::start(move |_, mut stream| {
                 let Some(head) = read_head(&mut stream) else { return };
                 if head.starts_with("POST ") {
                     let _ = stream.read_exact(&mut [0; 5]);
                 }
                 let _ = stream.write_all(OK);
-                // The response must be read before a reset may come.
-                std::thread::sleep(Duration::from_millis(if by_reset { 50 } else { 0 }));
+                let _ = asked.lock().expect("not poisoned").recv();
                 if by_reset {
                     reset(stream);
                 } else {
@@ -333,6 +334,7 @@ fn kept_connections_that_the_upstream_closed() {
                 raw.send(request);
                 let response = raw.response();
                 assert_eq!(response.status, 200, "{by_reset} {request} {round}");
+                close.send(()).expect("it waits");
                 closed.recv().expect("it closes");
             }
             assert_eq!(upstream.connections(), 5);
