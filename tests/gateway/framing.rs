@@ -4,8 +4,9 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
+use crate::support::gateway::wait_until;
 use crate::support::raw::{Raw, exchange};
-use crate::support::{Gateway, Upstream, manifests, until};
+use crate::support::{Gateway, Upstream, manifests};
 
 /// What stands behind every refused request, and must never be taken for a request.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: hello.com\r\n\r\n";
@@ -393,14 +394,14 @@ fn a_bad_chunk_in_mid_body_aborts_the_upstream_request() {
         let begun = upstream.begun();
         let mut raw = Raw::connect(gateway.address);
         raw.send(chunked("5\r\nfirst\r\n"));
-        until(|| upstream.begun() > begun);
+        wait_until("the head is upstream", || upstream.begun() > begun);
         raw.send(body.as_bytes());
         raw.send(SMUGGLED);
         let response = raw.response();
         assert_eq!(response.status, 400, "{body:?}");
         assert_eq!(response.header("connection"), Some("close"), "{body:?}");
         assert!(raw.is_closed(), "{body:?}");
-        until(|| !upstream.seen().is_empty());
+        wait_until("the upstream notices", || !upstream.seen().is_empty());
         let seen = upstream.seen();
         assert_eq!(seen.len(), 1, "{body:?}");
         assert!(!seen[0].complete, "the upstream took {body:?} for a complete request");
@@ -681,7 +682,7 @@ fn a_stalled_body_is_answered_408_and_never_completed() {
         assert_eq!(response.status, 408, "{request:?}");
         assert_eq!(response.header("connection"), Some("close"));
         assert!(raw.is_closed());
-        until(|| !upstream.seen().is_empty());
+        wait_until("the upstream notices", || !upstream.seen().is_empty());
         assert!(upstream.seen().iter().all(|seen| !seen.complete), "{request:?}");
     }
 }
@@ -699,7 +700,7 @@ fn a_body_that_is_cut_is_never_completed() {
         upstream.forget();
         let text = exchange(gateway.address, &request);
         assert!(!text.contains(" 200 "), "{request:?}: {text}");
-        until(|| !upstream.seen().is_empty());
+        wait_until("the upstream notices", || !upstream.seen().is_empty());
         assert!(upstream.seen().iter().all(|seen| !seen.complete), "{request:?}");
     }
     // A cut head is nothing.

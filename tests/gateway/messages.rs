@@ -13,9 +13,10 @@ use hyper::body::{Bytes, Frame};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 
+use crate::support::gateway::wait_until;
 use crate::support::raw::{Raw, exchange};
 use crate::support::upstream::{Scripted, Seen, read_head};
-use crate::support::{Gateway, Upstream, block_on, manifests, until};
+use crate::support::{Gateway, Upstream, block_on, manifests};
 
 /// Sizes at which something may change: nothing, little, around a buffer, many buffers.
 const SIZES: [usize; 8] =
@@ -482,7 +483,7 @@ fn a_client_that_has_finished_sending_gets_its_response() {
     let mut raw = Raw::connect(gateway.address);
     raw.send(GET);
     raw.finish_sending();
-    until(|| upstream.connections() == 1);
+    wait_until("the request is upstream", || upstream.connections() == 1);
     // Long enough for the gateway to look for clients that are gone.
     std::thread::sleep(Duration::from_millis(1200));
     release.send(()).expect("it waits");
@@ -504,7 +505,7 @@ fn a_client_that_is_gone_ends_its_upstream_request() {
     let gateway = before(upstream.address, &[]);
     let stream = TcpStream::connect(gateway.address).expect("it listens");
     (&stream).write_all(GET.as_bytes()).expect("sent");
-    until(|| upstream.connections() == 1);
+    wait_until("the request is upstream", || upstream.connections() == 1);
     // A reset, which tells the gateway that nobody reads any more.
     let socket = socket2::SockRef::from(&stream);
     socket.set_linger(Some(Duration::ZERO)).expect("settable");
@@ -553,7 +554,7 @@ fn a_slow_reader_slows_the_upstream_down() {
         raw.send(format!("GET {target} HTTP/1.1\r\nHost: hello.com\r\n\r\n"));
         // Nobody reads; the upstream must come to a stop, far from the end.
         let mut last = usize::MAX;
-        until(|| {
+        wait_until("a standstill", || {
             std::thread::sleep(Duration::from_millis(300));
             let now = written.load(Ordering::SeqCst);
             let stopped = now > 0 && now == last;
@@ -609,7 +610,7 @@ fn a_slow_upstream_slows_the_client_down() {
         answer
     });
     let mut last = usize::MAX;
-    until(|| {
+    wait_until("a standstill", || {
         std::thread::sleep(Duration::from_millis(300));
         let now = written.load(Ordering::SeqCst);
         let stopped = now > 0 && now == last;

@@ -7,9 +7,10 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::gateway::wait_until;
 use crate::support::raw::{Raw, Response};
 use crate::support::upstream::{Scripted, read_head};
-use crate::support::{Gateway, Upstream, manifests, until};
+use crate::support::{Gateway, Upstream, manifests};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: hello.com\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nHost: hello.com\r\nContent-Length: 5\r\n\r\nhello";
@@ -310,15 +311,16 @@ fn unasked_bytes_on_a_kept_connection_close_it() {
 fn kept_connections_that_the_upstream_closed() {
     for by_reset in [false, true] {
         for request in [GET, POST] {
+            let (close, asked) = channel::<()>();
             let (done, closed) = channel();
+            let asked = Mutex::new(asked);
             let upstream = Scripted::start(move |_, mut stream| {
                 let Some(head) = read_head(&mut stream) else { return };
                 if head.starts_with("POST ") {
                     let _ = stream.read_exact(&mut [0; 5]);
                 }
                 let _ = stream.write_all(OK);
-                // The response must be read before a reset may come.
-                std::thread::sleep(Duration::from_millis(if by_reset { 50 } else { 0 }));
+                let _ = asked.lock().expect("not poisoned").recv();
                 if by_reset {
                     reset(stream);
                 } else {
@@ -332,6 +334,7 @@ fn kept_connections_that_the_upstream_closed() {
                 raw.send(request);
                 let response = raw.response();
                 assert_eq!(response.status, 200, "{by_reset} {request} {round}");
+                close.send(()).expect("it waits");
                 closed.recv().expect("it closes");
             }
             assert_eq!(upstream.connections(), 5);
@@ -407,7 +410,9 @@ fn an_upstream_that_closes_without_an_answer_is_503() {
 /// Wait until the access log has a line with this in it.
 #[track_caller]
 fn logged(file: &std::path::Path, text: &str) {
-    until(|| std::fs::read_to_string(file).is_ok_and(|log| log.contains(text)));
+    wait_until("the line is logged", || {
+        std::fs::read_to_string(file).is_ok_and(|log| log.contains(text))
+    });
 }
 
 /// An address that nobody listens on: bound, so that nobody else gets it, but refusing.
@@ -498,7 +503,7 @@ fn a_connection_that_is_not_answered_in_time_is_503() {
     let good = Upstream::start("good");
     drop(raw);
     gateway.write("service.yaml", &manifests::hello_service(&[address, good.address]));
-    until(|| {
+    wait_until("the other endpoint is used", || {
         let mut raw = Raw::connect(gateway.address);
         (0..4).all(|_| get(&mut raw).status == 200)
     });
