@@ -3,10 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 use crate::net::listener;
 use crate::snapshot::Snapshot;
 use crate::worker::{Command, WorkerHandle};
+
+/// How often a port that is in use is tried again, and how long between.
+const PROBE_TRIES: usize = 5;
+const PROBE_PAUSE: Duration = Duration::from_millis(20);
 
 /// A listener whose address could not be bound.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +78,9 @@ impl Publisher {
             if self.bound.contains(&address) || bound.contains_key(&address) {
                 continue;
             }
-            match bind_for_all(address, self.workers.len()) {
+            // A socket of ours on another address of the port is no stranger's.
+            let ours = self.bound.iter().any(|bound| bound.port() == address.port());
+            match bind_for_all(address, self.workers.len(), ours) {
                 Ok(sockets) => {
                     bound.insert(address, sockets);
                 }
@@ -105,9 +112,28 @@ impl Publisher {
     }
 }
 
-fn bind_for_all(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
-    listener::probe(address)?;
+fn bind_for_all(
+    address: SocketAddr,
+    workers: usize,
+    ours: bool,
+) -> io::Result<Vec<TcpListener>> {
+    if !ours {
+        probe(address)?;
+    }
     (0..workers).map(|_| listener::bind(address)).collect()
+}
+
+/// Is the port free? One that a reload has just given up may take a moment.
+fn probe(address: SocketAddr) -> io::Result<()> {
+    for _ in 0..PROBE_TRIES {
+        match listener::probe(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                std::thread::sleep(PROBE_PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
+    listener::probe(address)
 }
 
 #[cfg(test)]

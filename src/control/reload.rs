@@ -17,6 +17,7 @@ pub struct Reloader {
     labels: SharedLabels,
     store: ObjectStore,
     generation: u64,
+    fingerprint: u64,
 }
 
 /// What reading came to. Nothing of it is in force before [`Reloader::commit`].
@@ -29,6 +30,11 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// Tells a reading from one of other manifests.
+    pub fn fingerprint(&self) -> u64 {
+        self.candidate.fingerprint
+    }
+
     /// How many errors were found.
     pub fn errors(&self) -> usize {
         self.diagnostics.iter().filter(|found| found.severity == Severity::Error).count()
@@ -44,7 +50,7 @@ impl Reloader {
         labels: SharedLabels,
     ) -> Reloader {
         let store = ObjectStore::default();
-        Reloader { paths, validate, compile, labels, store, generation: 0 }
+        Reloader { paths, validate, compile, labels, store, generation: 0, fingerprint: 0 }
     }
 
     /// Read everything.
@@ -67,8 +73,14 @@ impl Reloader {
     /// Put a reading in force.
     pub fn commit(&mut self, reading: Reading) -> (Snapshot, Vec<ObjectStatus>) {
         self.generation = reading.snapshot.generation;
+        self.fingerprint = reading.fingerprint();
         self.store.commit(reading.candidate);
         (reading.snapshot, self.store.statuses(&reading.diagnostics))
+    }
+
+    /// Are these the manifests that were read last?
+    pub fn is_same(&self, reading: &Reading) -> bool {
+        self.fingerprint == reading.fingerprint()
     }
 
     /// How many objects are refused now.

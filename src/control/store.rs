@@ -1,7 +1,9 @@
 //! The objects in force, and what becomes of them when the files change: an object that became bad
 //! keeps its last good version, the other changes go in.
 
+use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use crate::config::{Diagnostic, Loaded, Resource, ResourceKey, ResourceSet, Severity};
@@ -51,6 +53,8 @@ pub struct Candidate {
     refused: BTreeMap<ResourceKey, Origin>,
     /// Everything that was found while reading.
     pub diagnostics: Vec<Diagnostic>,
+    /// Changes when the text of any object does, or the list of files.
+    pub fingerprint: u64,
 }
 
 impl ObjectStore {
@@ -58,16 +62,20 @@ impl ObjectStore {
     pub fn candidate(&self, loaded: Loaded) -> Candidate {
         let mut candidate = Candidate { diagnostics: loaded.notices, ..Candidate::default() };
         let mut unreadable: BTreeSet<PathBuf> = BTreeSet::new();
+        let mut hasher = DefaultHasher::new();
         for file in loaded.files {
+            file.path.hash(&mut hasher);
             let documents = match file.outcome {
                 Ok(documents) => documents,
                 Err(diagnostic) => {
+                    diagnostic.message.hash(&mut hasher);
                     candidate.diagnostics.push(diagnostic);
                     unreadable.insert(file.path);
                     continue;
                 }
             };
             for document in documents {
+                document.fingerprint.hash(&mut hasher);
                 match (document.key, document.result) {
                     (_, Ok(resource)) => {
                         let key = resource.key();
@@ -87,6 +95,7 @@ impl ObjectStore {
                 }
             }
         }
+        candidate.fingerprint = hasher.finish();
         for (key, resource) in &self.live {
             let from_bad_file = unreadable.contains(resource.file());
             if from_bad_file && !candidate.objects.contains_key(key) {

@@ -111,7 +111,7 @@ impl<O: Observer> Supervisor<O> {
                         }
                     }
                     Asked::Reload => {
-                        reload(&mut reloader, &mut publisher, &stats, &observer);
+                        reload(&mut reloader, &mut publisher, &stats, &observer, true);
                     }
                     Asked::ReopenLog => {
                         if let Some(access_log) = &access_log {
@@ -119,7 +119,7 @@ impl<O: Observer> Supervisor<O> {
                         }
                     }
                 },
-                () = changed => reload(&mut reloader, &mut publisher, &stats, &observer),
+                () = changed => reload(&mut reloader, &mut publisher, &stats, &observer, false),
                 event = events_here.recv() => match event {
                     Some(WorkerEvent::Published(worker, generation)) => {
                         tracing::debug!(worker = worker.0, generation, "published");
@@ -148,14 +148,20 @@ impl<O: Observer> Supervisor<O> {
     }
 }
 
-/// Read the manifests again and put in force what is good.
+/// Read the manifests again and put in force what is good. Unless a person `asked`, only when they are
+/// others than before.
 fn reload<O: Observer>(
     reloader: &mut Reloader,
     publisher: &mut Publisher,
     stats: &ControlStats,
     observer: &O,
+    asked: bool,
 ) {
     let reading = reloader.read();
+    // Something else in the directory changed, or a file was written as it was.
+    if !asked && reloader.is_same(&reading) {
+        return;
+    }
     report(&reading);
     let errors = reading.errors();
     let diagnostics = reading.diagnostics.clone();

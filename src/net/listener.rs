@@ -68,6 +68,14 @@ impl Listener {
     }
 }
 
+/// Do connections wait to be accepted?
+pub fn has_waiting(descriptor: RawFd) -> bool {
+    let mut poll = libc::pollfd { fd: descriptor, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one live `pollfd`, and a zero time-out.
+    let ready = unsafe { libc::poll(&mut poll, 1, 0) };
+    ready == 1 && poll.revents & libc::POLLIN != 0
+}
+
 /// Stop listening: a pending accept ends with an error.
 pub fn stop(descriptor: RawFd) {
     // SAFETY: a plain system call; the caller holds the listener, so the descriptor is open.

@@ -49,6 +49,7 @@ pub struct Downstream {
     phase: Cell<Phase>,
     deadline_ms: Cell<u64>,
     send_deadline_ms: Cell<u64>,
+    upstream_deadline_ms: Cell<u64>,
     expired: Cell<bool>,
     gone: Cell<bool>,
     /// The upstream that serves the present request: shut down when the client is gone.
@@ -86,6 +87,7 @@ impl Downstream {
             phase: Cell::new(Phase::Idle),
             deadline_ms: Cell::new(u64::MAX),
             send_deadline_ms: Cell::new(u64::MAX),
+            upstream_deadline_ms: Cell::new(u64::MAX),
             expired: Cell::new(false),
             gone: Cell::new(false),
             upstream: RefCell::new(None),
@@ -117,6 +119,13 @@ impl Downstream {
     #[inline]
     pub fn send_until(&self, deadline_ms: u64) {
         self.send_deadline_ms.set(deadline_ms);
+    }
+
+    /// What is sent to the upstream must be taken by `deadline_ms` (worker time); `u64::MAX`:
+    /// nothing is being sent.
+    #[inline]
+    pub fn upstream_until(&self, deadline_ms: u64) {
+        self.upstream_deadline_ms.set(deadline_ms);
     }
 
     /// Did the last wait end because its deadline passed?
@@ -227,6 +236,12 @@ impl DownstreamTable {
                 connection.expired.set(true);
                 connection.send_until(u64::MAX);
                 connection.stream.shutdown(Shutdown::Both);
+            } else if connection.upstream_deadline_ms.get() <= now_ms {
+                swept.stalled += 1;
+                connection.upstream_until(u64::MAX);
+                if let Some(upstream) = &*connection.upstream.borrow() {
+                    upstream.shutdown(Shutdown::Both);
+                }
             } else if connection.deadline_ms.get() <= now_ms {
                 match phase {
                     Phase::Idle => swept.idle += 1,

@@ -402,11 +402,17 @@ async fn send_and_relay(
     attempt: &mut Attempt,
 ) -> (Responded, bool) {
     let head = std::mem::take(&mut scratch.request);
+    let now_ms = context.clock.coarse_milliseconds();
+    connection.upstream_until(now_ms.saturating_add(context.progress_timeout_ms()));
     let (outcome, head) = attempt.connection.stream().send_all(head).await;
+    connection.upstream_until(u64::MAX);
     scratch.request = head;
-    if let Err((_, accepted)) = outcome {
-        return (Responded::Nothing(ProxyError::UpstreamClosed), accepted == 0);
-    }
+    let cut_short = match outcome {
+        Ok(()) => false,
+        Err((_, 0)) => return (Responded::Nothing(ProxyError::UpstreamClosed), true),
+        // It took a part and no more: it may have answered already (413, say).
+        Err(_) => true,
+    };
     // On a kept connection the request left as soon as it was read: no need to ask the clock again.
     let sent = if attempt.reused && scratch.info.attempts == 1 {
         scratch.info.started
@@ -423,8 +429,15 @@ async fn send_and_relay(
         progress,
         sent,
     ));
-    if progress.request_done.get() {
-        return (relay.await, false);
+    if progress.request_done.get() || cut_short {
+        let responded = match relay.await {
+            Responded::Complete { keep_alive, .. } if cut_short => {
+                progress.request_done.set(false);
+                Responded::Complete { upstream_reusable: false, keep_alive }
+            }
+            responded => responded,
+        };
+        return (responded, false);
     }
     let (Some(rest), Some(input)) = (body.take(), receiver.input.take()) else {
         return (Responded::Nothing(ProxyError::UpstreamClosed), false);
@@ -441,7 +454,8 @@ async fn send_and_relay(
                 // Its response may be on the way already.
                 Pumped::UpstreamGone => {}
                 Pumped::Client(error) => {
-                    return Poll::Ready(if progress.response_started.get() {
+                    let begun = progress.response_started.get() || progress.sending.get();
+                    return Poll::Ready(if begun {
                         Responded::Cut
                     } else {
                         Responded::Nothing(error)

@@ -28,6 +28,7 @@ pub async fn send(
     let keep_alive = plan.is_some_and(|plan| plan.keep_alive)
         && request_is_read
         && !answer.close
+        && downstream.listener.route_table.get().is_some()
         && !context.draining.get();
     write(context, plan, &answer, keep_alive, scratch);
     let info = &mut scratch.info;

@@ -87,7 +87,7 @@ pub fn prepare(
         version: head.version,
         is_head: head.method == b"HEAD",
         idempotent: is_idempotent(head.method),
-        upgrade: parsed.upgrade.is_some(),
+        upgrade: parsed.upgrade.is_some() && parsed.body == BodyLength::Empty,
         expect_continue: parsed.expect_continue,
         te_trailers: parsed.te_trailers,
     };

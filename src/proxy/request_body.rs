@@ -36,6 +36,8 @@ pub struct Progress {
     pub wire_bytes: Cell<u64>,
     /// The client has been sent the final head.
     pub response_started: Cell<bool>,
+    /// The client is being sent an interim head, perhaps a part of it already.
+    pub sending: Cell<bool>,
 }
 
 /// How sending the body ended.

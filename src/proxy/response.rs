@@ -103,7 +103,7 @@ pub async fn relay(
                 Ok(Head::Switching { head_bytes }) => {
                     // The tunnel receives into it: an empty window must have room behind it.
                     buffer.advance(head_bytes);
-                    return match send_head(downstream, scratch).await {
+                    return match send_head(context, downstream, progress, scratch).await {
                         true => Responded::Switched(buffer),
                         false => Responded::Cut,
                     };
@@ -117,7 +117,7 @@ pub async fn relay(
                 return Responded::Nothing(ProxyError::UpstreamInterim);
             }
             buffer.advance(head_bytes);
-            if forward && !send_head(downstream, scratch).await {
+            if forward && !send_head(context, downstream, progress, scratch).await {
                 context.buffers.give(buffer);
                 return Responded::Nothing(ProxyError::DownstreamGone);
             }
@@ -156,7 +156,7 @@ pub async fn relay(
     info.upstream_service_time_us =
         Some(now.saturating_duration_since(request_sent).as_micros() as u64);
     downstream.send_until(context.clock.milliseconds(now) + timeout_ms);
-    if !buffer.prepend(&scratch.response) && !send_head(downstream, scratch).await {
+    if !buffer.prepend(&scratch.response) && !send_head(context, downstream, progress, scratch).await {
         context.buffers.give(buffer);
         return client_gone(downstream, scratch, &body);
     }
@@ -268,9 +268,19 @@ fn cut(downstream: &Downstream, scratch: &mut Scratch, body: &ResponseBody) -> R
     Responded::Cut
 }
 
-async fn send_head(downstream: &Downstream, scratch: &mut Scratch) -> bool {
+async fn send_head(
+    context: &WorkerContext,
+    downstream: &Downstream,
+    progress: &Progress,
+    scratch: &mut Scratch,
+) -> bool {
+    let now_ms = context.clock.coarse_milliseconds();
+    downstream.send_until(now_ms.saturating_add(context.progress_timeout_ms()));
+    progress.sending.set(true);
     let bytes = std::mem::take(&mut scratch.response);
     let (outcome, bytes) = downstream.stream.send_all(bytes).await;
+    progress.sending.set(false);
+    downstream.send_until(u64::MAX);
     scratch.response = bytes;
     outcome.is_ok()
 }

@@ -104,7 +104,10 @@ pub fn write_upstream_head(
         }
         BodyLength::Empty | BodyLength::UntilClose => {}
     }
-    if let Some(protocol) = parsed.upgrade {
+    // With a body on its way the bytes of a tunnel could not be told from it.
+    if let Some(protocol) = parsed.upgrade
+        && parsed.body == BodyLength::Empty
+    {
         out.extend_from_slice(b"connection: upgrade\r\n");
         write_field(out, b"upgrade", protocol);
     }

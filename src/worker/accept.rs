@@ -3,10 +3,14 @@
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::limits::ACCEPT_PAUSE;
-use crate::net::listener::{Listener, stop};
+use crate::net::listener::{Listener, has_waiting, stop};
 use crate::proxy::{ListenerSlot, WorkerContext, exchange};
+
+/// How often, a millisecond apart, a listener that is to stop looks for connections that wait.
+const BACKLOG_TRIES: usize = 50;
 
 /// A listening socket of this worker that is being served.
 pub struct Accepting {
@@ -36,8 +40,15 @@ impl Accepting {
         Accepting { slot, descriptor, stopping }
     }
 
-    /// Stop accepting; connections that were accepted stay.
-    pub fn stop(self) {
+    /// Stop accepting; connections that were accepted stay. Those that the kernel has already
+    /// completed are accepted first: closing the socket would reset them.
+    pub async fn stop(self) {
+        for _ in 0..BACKLOG_TRIES {
+            if !has_waiting(self.descriptor) {
+                break;
+            }
+            crate::net::sleep(Duration::from_millis(1)).await;
+        }
         if !self.stopping.replace(true) {
             stop(self.descriptor);
         }

@@ -74,7 +74,12 @@ fn run(config: WorkerConfig, mailbox: Mailbox) {
 
 /// The listeners of a worker.
 #[derive(Default)]
-struct Listeners(Vec<Accepting>);
+struct Listeners {
+    accepting: Vec<Accepting>,
+    /// Slots of listeners that went away while connections of theirs were open: should the listener
+    /// come back, these connections are routed again.
+    retired: Vec<Rc<ListenerSlot>>,
+}
 
 async fn worker(config: WorkerConfig, mailbox: Mailbox) -> io::Result<usize> {
     let WorkerConfig { id, driver, connections_max, access_log, events, .. } = config;
@@ -147,21 +152,35 @@ fn publish(
     };
     let mut listeners = listeners.borrow_mut();
     let mut kept = Vec::new();
-    for accepting in listeners.0.drain(..) {
+    let mut retired: Vec<Rc<ListenerSlot>> = listeners.retired.drain(..).collect();
+    for accepting in listeners.accepting.drain(..) {
         let table = route_table(accepting.slot.address);
         accepting.slot.route_table.set(table);
         match table {
             Some(_) => kept.push(accepting),
-            None => accepting.stop(),
+            None => {
+                retired.push(Rc::clone(&accepting.slot));
+                crate::net::spawn(accepting.stop());
+            }
         }
     }
-    listeners.0 = kept;
+    // Only those that a connection still holds.
+    retired.retain(|slot| Rc::strong_count(slot) > 1);
+    for slot in &retired {
+        slot.route_table.set(route_table(slot.address));
+    }
+    listeners.accepting = kept;
     let generation = snapshot.generation;
     for (address, socket) in sockets {
-        let slot = Rc::new(ListenerSlot { address, route_table: route_table(address).into() });
+        let known = retired.iter().position(|slot| slot.address == address);
+        let slot = match known {
+            Some(position) => retired.swap_remove(position),
+            None => Rc::new(ListenerSlot { address, route_table: route_table(address).into() }),
+        };
         let listener = Listener::adopt(socket, context.driver)?;
-        listeners.0.push(Accepting::start(context, listener, slot, connections_max));
+        listeners.accepting.push(Accepting::start(context, listener, slot, connections_max));
     }
+    listeners.retired = retired;
     let replica = Rc::new(Replica { snapshot, clusters });
     let previous = context.replica.replace(Rc::clone(&replica));
     let closed = previous.clusters.retire_all_but(&replica.clusters);
@@ -181,9 +200,12 @@ async fn drain(
     timeout: Duration,
 ) -> usize {
     context.draining.set(true);
-    for accepting in listeners.borrow_mut().0.drain(..) {
-        accepting.stop();
+    let accepting: Vec<Accepting> = listeners.borrow_mut().accepting.drain(..).collect();
+    for accepting in accepting {
+        accepting.stop().await;
     }
+    // What was accepted last has yet to enter the table.
+    crate::net::sleep(Duration::from_millis(10)).await;
     let started = Instant::now();
     let idle_until = DRAIN_IDLE_MAX.min(timeout / 3);
     let mut idle_closed = false;
