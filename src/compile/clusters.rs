@@ -20,13 +20,15 @@ const ROOT_NAMESPACE: &str = "istio-system";
 
 /// Makes clusters as destinations name them.
 pub struct ClusterCompiler<'r> {
-    resources: &'r ResourceSet,
     registry: &'r Registry,
     viewer: &'r str,
-    cluster_domain: &'r str,
     labels: &'r mut LabelTable,
     known: HashMap<String, ClusterId>,
     clusters: Vec<Cluster>,
+    /// DestinationRules by their full host.
+    rules: HashMap<String, Vec<&'r Object<DestinationRule>>>,
+    /// Those with wildcard hosts.
+    wildcard_rules: Vec<(String, &'r Object<DestinationRule>)>,
 }
 
 impl<'r> ClusterCompiler<'r> {
@@ -38,14 +40,24 @@ impl<'r> ClusterCompiler<'r> {
         cluster_domain: &'r str,
         labels: &'r mut LabelTable,
     ) -> ClusterCompiler<'r> {
+        let mut rules: HashMap<String, Vec<&Object<DestinationRule>>> = HashMap::new();
+        let mut wildcard_rules = Vec::new();
+        for rule in resources.destination_rules() {
+            let host = resolve_short_name(&rule.spec.host, &rule.meta.namespace, cluster_domain);
+            if host.starts_with('*') {
+                wildcard_rules.push((host, rule));
+            } else {
+                rules.entry(host).or_default().push(rule);
+            }
+        }
         ClusterCompiler {
-            resources,
             registry,
             viewer,
-            cluster_domain,
             labels,
             known: HashMap::new(),
             clusters: Vec::new(),
+            rules,
+            wildcard_rules,
         }
     }
 
@@ -145,35 +157,31 @@ impl<'r> ClusterCompiler<'r> {
     fn rules_for(&self, host: &str, service_namespace: &str) -> Vec<&'r Object<DestinationRule>> {
         let levels = [self.viewer, service_namespace, ROOT_NAMESPACE];
         for (index, level) in levels.iter().enumerate() {
-            let mut best: Option<(usize, String)> = None;
-            let mut rules: Vec<(String, &'r Object<DestinationRule>)> = Vec::new();
-            for rule in self.resources.destination_rules() {
+            let of_level = |rule: &&Object<DestinationRule>| {
                 let namespace = &rule.meta.namespace;
-                let private = naming::is_private(&rule.spec.export_to, namespace);
                 // The root namespace's public rules are the last level, also for a gateway in it.
-                if index == 0 && self.viewer == ROOT_NAMESPACE && !private {
-                    continue;
-                }
-                if namespace != level || !is_exported(&rule.spec.export_to, namespace, self.viewer)
-                {
-                    continue;
-                }
-                let pattern = resolve_short_name(&rule.spec.host, namespace, self.cluster_domain);
-                if !covers(&pattern, host) {
-                    continue;
-                }
-                // An exact name is more specific than any wildcard.
-                let rank = if pattern == host { usize::MAX } else { pattern.len() };
-                if best.as_ref().is_none_or(|(length, _)| rank > *length) {
-                    best = Some((rank, pattern.clone()));
-                }
-                rules.push((pattern, rule));
+                let later = index == 0
+                    && self.viewer == ROOT_NAMESPACE
+                    && !naming::is_private(&rule.spec.export_to, namespace);
+                !later
+                    && namespace == level
+                    && is_exported(&rule.spec.export_to, namespace, self.viewer)
+            };
+            let exact = self.rules.get(host).into_iter().flatten().copied();
+            let found: Vec<_> = exact.filter(of_level).collect();
+            if !found.is_empty() {
+                return found;
             }
-            if let Some((_, pattern)) = best {
-                return rules
-                    .into_iter()
-                    .filter(|(of, _)| *of == pattern)
-                    .map(|(_, rule)| rule)
+            let covering = || {
+                self.wildcard_rules
+                    .iter()
+                    .filter(|(pattern, rule)| covers(pattern, host) && of_level(rule))
+            };
+            let longest = covering().map(|(pattern, _)| pattern.len()).max();
+            if let Some(longest) = longest {
+                return covering()
+                    .filter(|(pattern, _)| pattern.len() == longest)
+                    .map(|(_, rule)| *rule)
                     .collect();
             }
         }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::naming::{covers, is_exported, service_host};
 use crate::config::ResourceSet;
-use crate::config::kube::{EndpointSlice, Service, ServicePort};
+use crate::config::kube::{EndpointSlice, Endpoints, Service, ServicePort};
 use crate::config::service_entry::{Resolution, ServiceEntry};
 use crate::config::{Object, ObjectMeta};
 
@@ -71,6 +71,10 @@ impl Registry {
     pub fn new(resources: &ResourceSet, viewer: &str, cluster_domain: &str) -> Registry {
         let mut registry = Registry::default();
         let slices = slices_by_service(resources);
+        let endpoints: HashMap<(&str, &str), &Object<Endpoints>> = resources
+            .endpoints()
+            .map(|object| ((object.meta.namespace.as_str(), object.meta.name.as_str()), object))
+            .collect();
         for object in resources.services() {
             let meta = &object.meta;
             let export_to: Vec<String> = meta
@@ -83,7 +87,8 @@ impl Registry {
             }
             let key = (meta.namespace.as_str(), meta.name.as_str());
             let own = slices.get(&key).map_or(&[][..], Vec::as_slice);
-            registry.add(kubernetes_service(resources, object, own, cluster_domain));
+            let old = endpoints.get(&key).copied();
+            registry.add(kubernetes_service(object, own, old, cluster_domain));
         }
         for object in resources.service_entries() {
             if is_exported(&object.spec.export_to, &object.meta.namespace, viewer) {
@@ -142,9 +147,9 @@ fn slices_by_service(resources: &ResourceSet) -> Slices<'_> {
 }
 
 fn kubernetes_service(
-    resources: &ResourceSet,
     object: &Object<Service>,
     slices: &[&Object<EndpointSlice>],
+    old: Option<&Object<Endpoints>>,
     cluster_domain: &str,
 ) -> ServiceRecord {
     let meta = &object.meta;
@@ -159,7 +164,9 @@ fn kubernetes_service(
             for slice in slices {
                 from_slice(slice, port, publish_not_ready, &mut endpoints);
             }
-            from_endpoints(resources, meta, port, publish_not_ready, &mut endpoints);
+            if let Some(old) = old {
+                from_endpoints(old, port, publish_not_ready, &mut endpoints);
+            }
             PortRecord {
                 number: u32::from(port.port),
                 name: port.name.clone().unwrap_or_default(),
@@ -262,17 +269,12 @@ fn workload(pod: &str) -> String {
 }
 
 fn from_endpoints(
-    resources: &ResourceSet,
-    meta: &ObjectMeta,
+    object: &Object<Endpoints>,
     port: &ServicePort,
     publish_not_ready: bool,
     endpoints: &mut Vec<EndpointRecord>,
 ) {
     let name = port.name.as_deref().unwrap_or_default();
-    let same = |object: &&Object<crate::config::kube::Endpoints>| {
-        object.meta.name == meta.name && object.meta.namespace == meta.namespace
-    };
-    let Some(object) = resources.endpoints().find(same) else { return };
     let labels: BTreeMap<String, String> = object
         .meta
         .labels
@@ -301,7 +303,7 @@ fn from_endpoints(
                     weight: 1,
                     ready,
                     workload: target_ref.and_then(|target| target.name.as_deref()).map(workload),
-                    namespace: meta.namespace.clone(),
+                    namespace: object.meta.namespace.clone(),
                 },
             );
         }

@@ -112,11 +112,7 @@ impl Publisher {
     }
 }
 
-fn bind_for_all(
-    address: SocketAddr,
-    workers: usize,
-    ours: bool,
-) -> io::Result<Vec<TcpListener>> {
+fn bind_for_all(address: SocketAddr, workers: usize, ours: bool) -> io::Result<Vec<TcpListener>> {
     if !ours {
         probe(address)?;
     }

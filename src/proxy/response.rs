@@ -156,7 +156,9 @@ pub async fn relay(
     info.upstream_service_time_us =
         Some(now.saturating_duration_since(request_sent).as_micros() as u64);
     downstream.send_until(context.clock.milliseconds(now) + timeout_ms);
-    if !buffer.prepend(&scratch.response) && !send_head(context, downstream, progress, scratch).await {
+    if !buffer.prepend(&scratch.response)
+        && !send_head(context, downstream, progress, scratch).await
+    {
         context.buffers.give(buffer);
         return client_gone(downstream, scratch, &body);
     }

@@ -266,6 +266,29 @@ fn open_connections_survive_and_are_routed_anew() {
 }
 
 #[test]
+fn connections_of_a_port_that_comes_back_are_routed_again() {
+    let (gateway, _upstreams) = start(&[("a.yaml", &routes("a", "a.com", "one"))]);
+    let mut idle = Raw::connect(gateway.address);
+    assert_eq!(ask(&mut idle, "a.com"), ok("one"));
+    // The Gateway goes, with it the port; the connection stays.
+    reloads(&gateway, || gateway.remove("gateway.yaml"));
+    reloads(&gateway, || gateway.write("gateway.yaml", GATEWAY));
+    assert_eq!(ask(&mut idle, "a.com"), ok("one"));
+    assert_eq!(get(&gateway, "a.com"), ok("one"));
+}
+
+#[test]
+fn a_file_written_as_it_was_changes_nothing() {
+    let (gateway, _upstreams) = start(&[("a.yaml", &routes("a", "a.com", "one"))]);
+    let before = gateway.generation();
+    gateway.write("a.yaml", &routes("a", "a.com", "one"));
+    gateway.write("note", "no manifest");
+    // What comes after it is seen, so it was seen too.
+    reloads(&gateway, || gateway.write("b.yaml", &routes("b", "b.com", "two")));
+    assert_eq!(gateway.generation(), before + 1);
+}
+
+#[test]
 fn a_tunnel_survives() {
     let echo = Scripted::start(|_, mut stream| {
         if read_head(&mut stream).is_none() {
