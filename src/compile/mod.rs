@@ -9,6 +9,8 @@ pub mod listeners;
 pub mod naming;
 pub mod registry;
 pub mod routes;
+#[cfg(test)]
+mod tests;
 pub mod virtual_hosts;
 
 use std::collections::BTreeMap;
