@@ -106,6 +106,8 @@ pub struct Origin {
     file: Arc<PathBuf>,
     text: Arc<str>,
     root: Arc<Node>,
+    /// Its lines may hold secrets.
+    hidden: bool,
 }
 
 impl fmt::Debug for Origin {
@@ -121,6 +123,7 @@ impl Origin {
             file: Arc::clone(&self.file),
             text: Arc::clone(&self.text),
             position: self.root.locate(field),
+            hidden: self.hidden,
         }
     }
 
