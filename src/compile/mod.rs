@@ -6,7 +6,6 @@
 
 pub mod clusters;
 pub mod listeners;
-pub mod naming;
 pub mod registry;
 pub mod routes;
 pub mod virtual_hosts;
@@ -14,6 +13,7 @@ pub mod virtual_hosts;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+pub use crate::config::naming;
 use crate::config::{Diagnostic, ResourceSet};
 use crate::metrics::LabelTable;
 use crate::snapshot::{Listener, Settings, Snapshot};

@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod kube;
 pub mod load;
 pub mod meta;
+pub mod naming;
 pub mod node;
 pub mod scalar;
 pub mod service_entry;

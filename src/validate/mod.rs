@@ -10,6 +10,7 @@ mod gateway;
 mod names;
 mod references;
 mod service_entry;
+mod shadowed;
 #[cfg(test)]
 mod tests;
 mod unsupported;

@@ -72,21 +72,10 @@ pub(super) fn validate(findings: &mut Of<'_>) {
         }
     }
     export_to(findings, &spec.export_to);
-    let mut ended: Option<usize> = None;
     for (index, route) in spec.http.iter().enumerate() {
-        let field = format!("spec.http[{index}]");
-        http_route(findings, route, &field, delegate);
-        if let Some(before) = ended {
-            findings.warn(
-                "IST0130",
-                &field,
-                &format!("never used: rule {before} before it takes every request"),
-                "move the rule that takes everything to the end",
-            );
-        } else if takes_everything(route) {
-            ended = Some(index);
-        }
+        http_route(findings, route, &format!("spec.http[{index}]"), delegate);
     }
+    super::shadowed::validate(findings);
     for (index, route) in spec.tls.iter().enumerate() {
         let field = format!("spec.tls[{index}]");
         if route.match_.is_empty() {
@@ -137,29 +126,6 @@ pub(super) fn export_to<S: crate::config::Spec>(findings: &mut Findings<'_, S>, 
             findings.error(&field, &format!("`{scope}` stands alone"), "remove the others");
         }
     }
-}
-
-fn takes_everything(route: &HttpRoute) -> bool {
-    let all = |condition: &HttpMatchRequest| {
-        let any_path = match &condition.uri {
-            None => true,
-            Some(StringMatch::Prefix(prefix)) => matches!(prefix.as_str(), "/" | ""),
-            Some(StringMatch::Regex(pattern)) => pattern == ".*",
-            _ => false,
-        };
-        any_path
-            && condition.scheme.is_none()
-            && condition.method.is_none()
-            && condition.authority.is_none()
-            && condition.headers.is_empty()
-            && condition.without_headers.is_empty()
-            && condition.query_params.is_empty()
-            && condition.port.is_none()
-            && condition.gateways.is_empty()
-            && condition.source_labels.is_empty()
-            && condition.source_namespace.is_none()
-    };
-    route.match_.is_empty() || route.match_.iter().any(all)
 }
 
 fn http_route(findings: &mut Of<'_>, route: &HttpRoute, field: &str, delegate: bool) {
