@@ -9,6 +9,7 @@ mod destination_rule;
 mod gateway;
 mod names;
 mod references;
+mod route_policy;
 mod service_entry;
 mod shadowed;
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::config::load;
 
 mod analyzers;
 mod fields;
+mod rules;
 
 fn found(text: &str) -> Vec<Diagnostic> {
     let directory = TempDir::new().expect("a directory");
