@@ -6,7 +6,6 @@
 
 pub mod clusters;
 pub mod listeners;
-pub mod naming;
 pub mod registry;
 pub mod routes;
 #[cfg(test)]
@@ -16,6 +15,7 @@ pub mod virtual_hosts;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+pub use crate::config::naming;
 use crate::config::{Diagnostic, ResourceSet};
 use crate::metrics::LabelTable;
 use crate::snapshot::{Listener, Settings, Snapshot};

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
-use super::naming::{covers, is_exported, service_host};
+use super::naming::{covers, is_exported, service_export_to, service_host};
 use crate::config::ResourceSet;
 use crate::config::kube::{EndpointSlice, Endpoints, Service, ServicePort};
 use crate::config::service_entry::{Resolution, ServiceEntry};
@@ -12,9 +12,6 @@ use crate::config::{Object, ObjectMeta};
 
 /// Label that ties an EndpointSlice to its Service.
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
-/// Annotation that limits who sees a Service.
-const EXPORT_TO_ANNOTATION: &str = "networking.istio.io/exportTo";
-
 /// A service that a destination can name.
 #[derive(Clone, Debug)]
 pub struct ServiceRecord {
@@ -77,11 +74,7 @@ impl Registry {
             .collect();
         for object in resources.services() {
             let meta = &object.meta;
-            let export_to: Vec<String> = meta
-                .annotations
-                .get(EXPORT_TO_ANNOTATION)
-                .map(|text| text.split(',').map(|scope| scope.trim().to_owned()).collect())
-                .unwrap_or_default();
+            let export_to = service_export_to(&meta.annotations);
             if !is_exported(&export_to, &meta.namespace, viewer) {
                 continue;
             }

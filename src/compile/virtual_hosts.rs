@@ -131,18 +131,10 @@ fn bound_hosts(
     let server_hosts = if everything { &any[..] } else { &server.server.hosts };
     let mut hosts: Vec<String> = Vec::new();
     for server_host in server_hosts {
-        let (scope, server_host) = match server_host.split_once('/') {
-            Some((scope, host)) => (scope, host),
-            None => ("*", server_host.as_str()),
-        };
-        let visible = match scope {
-            "*" => true,
-            "." => *namespace == gateway.namespace,
-            other => namespace == other,
-        };
-        if !visible {
+        let Some(server_host) = naming::server_host(server_host, &gateway.namespace, namespace)
+        else {
             continue;
-        }
+        };
         for host in &candidate.spec.hosts {
             let host = resolve_short_name(host, namespace, &options.cluster_domain);
             if let Some(name) = intersect(server_host, &host) {

@@ -1,12 +1,14 @@
 //! Typed resources out of nodes: serde's side of the tree. Every error keeps the place of the key or
 //! value that it is about.
 
+use std::borrow::Cow;
+
 use serde::de::{
     self, DeserializeOwned, DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess,
     VariantAccess, Visitor,
 };
 
-use super::node::{Entry, Node, Position, Value, is_null};
+use super::node::{Entry, Node, Position, Value, is_null, snake_to_camel};
 
 /// A node is not what the type wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,11 +71,12 @@ impl de::Error for TypeError {
 }
 
 /// The name that a misspelt one most likely means.
-fn closest<'n>(wrong: &str, names: &[&'n str]) -> Option<&'n str> {
+pub(super) fn closest<'n>(wrong: &str, names: &[&'n str]) -> Option<&'n str> {
     names
         .iter()
         .map(|name| (distance(&wrong.to_lowercase(), &name.to_lowercase()), *name))
-        .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
+        // Short names are like everything; a name must share more than it differs.
+        .filter(|(distance, name)| *distance <= 1 + name.len() / 4 && 2 * distance < name.len())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }
@@ -94,15 +97,25 @@ fn distance(one: &str, other: &str) -> usize {
     row.last().copied().unwrap_or(0)
 }
 
+/// How a kind is read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reading {
+    /// Protobuf's JSON form: fields also by their names in the `.proto` file, numbers in quotes.
+    pub protobuf: bool,
+    /// Values must not show up in messages.
+    pub secret: bool,
+}
+
 /// Read a value of type `T`.
 ///
 /// # Errors
 /// The first place where the node is not what `T` wants.
-pub fn from_node<T: DeserializeOwned>(node: &Node) -> Result<T, TypeError> {
-    T::deserialize(NodeDeserializer(node)).map_err(|error| error.at(node.position))
+pub fn from_node<T: DeserializeOwned>(node: &Node, reading: Reading) -> Result<T, TypeError> {
+    T::deserialize(NodeDeserializer(node, reading)).map_err(|error| error.at(node.position))
 }
 
-struct NodeDeserializer<'n>(&'n Node);
+#[derive(Clone, Copy)]
+struct NodeDeserializer<'n>(&'n Node, Reading);
 
 /// What a plain scalar means in YAML's core schema.
 enum Plain<'t> {
@@ -138,11 +151,13 @@ fn resolve(text: &str) -> Plain<'_> {
     }
 }
 
-impl Node {
+impl NodeDeserializer<'_> {
     fn describe(&self) -> String {
-        match &self.value {
+        match &self.0.value {
             Value::Sequence(_) => "a list".to_owned(),
             Value::Mapping(_) => "a mapping".to_owned(),
+            Value::Scalar { text, plain: true } if is_null(text) => "nothing".to_owned(),
+            Value::Scalar { .. } if self.1.secret => "another value".to_owned(),
             Value::Scalar { text, plain: false } => format!("the string \"{text}\""),
             Value::Scalar { text, plain: true } => match resolve(text) {
                 Plain::Null => "nothing".to_owned(),
@@ -158,7 +173,7 @@ impl Node {
     fn mismatch(&self, expected: &dyn de::Expected) -> TypeError {
         let expected = in_words(expected);
         TypeError {
-            position: Some(self.position),
+            position: Some(self.0.position),
             message: format!("expected {expected}, found {}", self.describe()),
             help: None,
         }
@@ -192,12 +207,17 @@ impl<'de> NodeDeserializer<'_> {
     /// A number; protobuf's JSON form allows it as a string too.
     fn number<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         let node = self.0;
-        let Value::Scalar { text, .. } = &node.value else { return Err(node.mismatch(&visitor)) };
+        let Value::Scalar { text, plain } = &node.value else {
+            return Err(self.mismatch(&visitor));
+        };
+        if !plain && !self.1.protobuf {
+            return Err(self.mismatch(&visitor));
+        }
         let outcome = match resolve(text) {
             Plain::Unsigned(number) => visitor.visit_u64(number),
             Plain::Signed(number) => visitor.visit_i64(number),
             Plain::Float(number) => visitor.visit_f64(number),
-            Plain::Null | Plain::Bool(_) | Plain::Text(_) => return Err(node.mismatch(&visitor)),
+            Plain::Null | Plain::Bool(_) | Plain::Text(_) => return Err(self.mismatch(&visitor)),
         };
         outcome.map_err(|error: TypeError| error.at(node.position))
     }
@@ -209,8 +229,8 @@ impl<'de> de::Deserializer<'de> for NodeDeserializer<'_> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         let node = self.0;
         let outcome = match &node.value {
-            Value::Sequence(items) => visitor.visit_seq(Items(items.iter())),
-            Value::Mapping(entries) => visitor.visit_map(Entries::new(entries)),
+            Value::Sequence(items) => visitor.visit_seq(Items(items.iter(), self.1)),
+            Value::Mapping(entries) => visitor.visit_map(Entries::new(entries, self.1)),
             Value::Scalar { text, plain: false } => visitor.visit_str(text),
             Value::Scalar { text, plain: true } => match resolve(text) {
                 Plain::Null => visitor.visit_unit(),
@@ -234,9 +254,9 @@ impl<'de> de::Deserializer<'de> for NodeDeserializer<'_> {
         match &self.0.value {
             Value::Scalar { text, plain: true } => match resolve(text) {
                 Plain::Bool(value) => visitor.visit_bool(value),
-                _ => Err(self.0.mismatch(&"a boolean")),
+                _ => Err(self.mismatch(&"a boolean")),
             },
-            _ => Err(self.0.mismatch(&"a boolean")),
+            _ => Err(self.mismatch(&"a boolean")),
         }
     }
 
@@ -250,13 +270,13 @@ impl<'de> de::Deserializer<'de> for NodeDeserializer<'_> {
                         .visit_str(text)
                         .map_err(|error: TypeError| error.at(node.position));
                 }
-                let mut error = node.mismatch(&"a string");
-                if !is_null(text) {
+                let mut error = self.mismatch(&"a string");
+                if !is_null(text) && !self.1.secret {
                     error.help = Some(format!("put it in quotes: \"{text}\""));
                 }
                 Err(error)
             }
-            _ => Err(node.mismatch(&"a string")),
+            _ => Err(self.mismatch(&"a string")),
         }
     }
 
@@ -278,28 +298,34 @@ impl<'de> de::Deserializer<'de> for NodeDeserializer<'_> {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         match &self.0.value {
-            Value::Sequence(items) => visitor.visit_seq(Items(items.iter())),
-            _ if self.0.is_null() => visitor.visit_seq(Items([].iter())),
-            _ => Err(self.0.mismatch(&"a list")),
+            Value::Sequence(items) => visitor.visit_seq(Items(items.iter(), self.1)),
+            _ if self.0.is_null() => visitor.visit_seq(Items([].iter(), self.1)),
+            _ => Err(self.mismatch(&"a list")),
         }
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         match &self.0.value {
-            Value::Mapping(entries) => visitor.visit_map(Entries::new(entries)),
-            _ if self.0.is_null() => visitor.visit_map(Entries::new(&[])),
-            _ => Err(self.0.mismatch(&"a mapping")),
+            Value::Mapping(entries) => visitor.visit_map(Entries::new(entries, self.1)),
+            _ if self.0.is_null() => visitor.visit_map(Entries::new(&[], self.1)),
+            _ => Err(self.mismatch(&"a mapping")),
         }
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _name: &'static str,
-        _fields: &'static [&'static str],
+        fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, TypeError> {
         let position = self.0.position;
-        self.deserialize_map(visitor).map_err(|error| error.at(position))
+        match &self.0.value {
+            Value::Mapping(entries) => {
+                let entries = Entries { fields, ..Entries::new(entries, self.1) };
+                visitor.visit_map(entries).map_err(|error: TypeError| error.at(position))
+            }
+            _ => self.deserialize_map(visitor).map_err(|error| error.at(position)),
+        }
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -309,7 +335,7 @@ impl<'de> de::Deserializer<'de> for NodeDeserializer<'_> {
         visitor: V,
     ) -> Result<V::Value, TypeError> {
         let position = self.0.position;
-        visitor.visit_enum(Variant(self.0)).map_err(|error: TypeError| error.at(position))
+        visitor.visit_enum(Variant(self)).map_err(|error: TypeError| error.at(position))
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
@@ -321,7 +347,7 @@ impl<'de> de::Deserializer<'de> for NodeDeserializer<'_> {
     }
 }
 
-struct Items<'n>(std::slice::Iter<'n, Node>);
+struct Items<'n>(std::slice::Iter<'n, Node>, Reading);
 
 impl<'de> SeqAccess<'de> for Items<'_> {
     type Error = TypeError;
@@ -333,7 +359,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         match self.0.next() {
             None => Ok(None),
             Some(node) => seed
-                .deserialize(NodeDeserializer(node))
+                .deserialize(NodeDeserializer(node, self.1))
                 .map(Some)
                 .map_err(|error| error.at(node.position)),
         }
@@ -342,12 +368,26 @@ impl<'de> SeqAccess<'de> for Items<'_> {
 
 struct Entries<'n> {
     entries: std::slice::Iter<'n, Entry>,
+    reading: Reading,
+    /// The fields of a struct; none for a map, whose keys the user chooses.
+    fields: &'static [&'static str],
     value: Option<&'n Entry>,
 }
 
 impl<'n> Entries<'n> {
-    fn new(entries: &'n [Entry]) -> Entries<'n> {
-        Entries { entries: entries.iter(), value: None }
+    fn new(entries: &'n [Entry], reading: Reading) -> Entries<'n> {
+        Entries { entries: entries.iter(), reading, fields: &[], value: None }
+    }
+
+    /// The name that the type knows a key by.
+    fn name(&self, key: &'n str) -> Cow<'n, str> {
+        if self.reading.protobuf && key.contains('_') && !self.fields.contains(&key) {
+            let camel = snake_to_camel(key);
+            if self.fields.contains(&camel.as_str()) {
+                return Cow::Owned(camel);
+            }
+        }
+        Cow::Borrowed(key)
     }
 }
 
@@ -360,7 +400,8 @@ impl<'de> MapAccess<'de> for Entries<'_> {
     ) -> Result<Option<K::Value>, TypeError> {
         let Some(entry) = self.entries.next() else { return Ok(None) };
         self.value = Some(entry);
-        let key: de::value::StrDeserializer<'_, TypeError> = entry.key.as_str().into_deserializer();
+        let name = self.name(&entry.key);
+        let key: de::value::StrDeserializer<'_, TypeError> = name.as_ref().into_deserializer();
         seed.deserialize(key).map(Some).map_err(|error| error.at(entry.position))
     }
 
@@ -368,19 +409,20 @@ impl<'de> MapAccess<'de> for Entries<'_> {
         let Some(entry) = self.value.take() else {
             return Err(de::Error::custom("a value without a key"));
         };
-        seed.deserialize(NodeDeserializer(&entry.value)).map_err(|error| error.at(entry.position))
+        seed.deserialize(NodeDeserializer(&entry.value, self.reading))
+            .map_err(|error| error.at(entry.position))
     }
 }
 
 /// Enums are names, never mappings.
-struct Variant<'n>(&'n Node);
+struct Variant<'n>(NodeDeserializer<'n>);
 
 impl<'de> EnumAccess<'de> for Variant<'_> {
     type Error = TypeError;
     type Variant = Unit;
 
     fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Unit), TypeError> {
-        let Some(text) = self.0.as_str() else {
+        let Some(text) = self.0.0.as_str() else {
             return Err(self.0.mismatch(&"a name"));
         };
         let name: de::value::StrDeserializer<'_, TypeError> = text.into_deserializer();
@@ -429,9 +471,11 @@ mod tests {
         per_try_timeout: Option<String>,
     }
 
+    const PROTOBUF: Reading = Reading { protobuf: true, secret: false };
+
     fn read(text: &str) -> Result<Thing, TypeError> {
         let documents = parse(text).expect("YAML");
-        from_node(documents[0].root.as_ref().expect("not empty"))
+        from_node(documents[0].root.as_ref().expect("not empty"), PROTOBUF)
     }
 
     #[test]

@@ -23,14 +23,12 @@ pub struct DestinationRule {
     pub workload_selector: Option<WorkloadSelector>,
 }
 
-/// Labels of workloads.
+/// The gateways that a rule holds for.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct WorkloadSelector {
-    /// In resources of this group.
+    /// Labels that the gateway has.
     pub match_labels: BTreeMap<String, String>,
-    /// In ServiceEntries.
-    pub labels: BTreeMap<String, String>,
 }
 
 /// A named part of a service.
@@ -91,6 +89,8 @@ pub struct LoadBalancerSettings {
     pub simple: Option<SimpleLb>,
     /// By a hash of the request.
     pub consistent_hash: Option<ConsistentHashLb>,
+    /// By the load that endpoints report.
+    pub backend_utilization: Option<BackendUtilization>,
     /// By locality.
     pub locality_lb_setting: Option<LocalityLbSetting>,
     /// By zone.
@@ -208,30 +208,34 @@ pub struct LocalityFailover {
     pub to: String,
 }
 
+/// `loadBalancer.backendUtilization`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct BackendUtilization {
+    /// How long reports are gathered before they count.
+    pub weight_stabilization_period: Option<Duration>,
+    /// How long a report counts.
+    pub weight_expiration_period: Option<Duration>,
+    /// How often weights change.
+    pub weight_update_period: Option<Duration>,
+    /// How much errors take from a weight, in percent.
+    pub error_utilization_penalty_percent: Option<u32>,
+    /// Reported figures that count.
+    pub metric_names_for_computing_utilization: Vec<String>,
+}
+
 /// `zoneAwareLbSetting`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct ZoneAwareLbSetting {
     /// On or off.
     pub enabled: Option<bool>,
-    /// Share of requests it applies to.
-    pub routing_enabled: Option<super::scalar::Percent>,
+    /// Where load goes when a region fails.
+    pub failover: Vec<LocalityFailover>,
+    /// Labels that say what is near.
+    pub failover_priority: Vec<String>,
     /// Endpoints at least.
-    pub min_cluster_size: Option<u64>,
-    /// Whether to fail when the zone is down.
-    pub fail_traffic_on_panic: Option<bool>,
-    /// Whether to stay in the zone whatever its size.
-    pub force_local_zone: Option<ForceLocalZone>,
-}
-
-/// `zoneAwareLbSetting.forceLocalZone`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct ForceLocalZone {
-    /// On or off.
-    pub enabled: Option<bool>,
-    /// Endpoints of the zone at least.
-    pub min_endpoints_in_zone_threshold: Option<u32>,
+    pub min_cluster_size: Option<u32>,
 }
 
 /// `warmup`.

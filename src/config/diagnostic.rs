@@ -41,6 +41,8 @@ pub struct Place {
     pub text: Arc<str>,
     /// Line and column, from 1.
     pub position: Position,
+    /// The line may hold a secret: it is not shown.
+    pub hidden: bool,
 }
 
 impl fmt::Display for Place {
@@ -113,16 +115,22 @@ impl Diagnostic {
             Severity::Info => Level::INFO,
         };
         let primary = level.primary_title(title).id(self.code);
-        let mut group = match &self.place {
-            None => Group::with_title(primary),
-            Some(place) => {
-                let path = place.file.display().to_string();
-                let snippet = Snippet::source(place.text.to_string())
-                    .path(path)
-                    .annotation(AnnotationKind::Primary.span(span(&place.text, place.position)));
-                primary.element(snippet)
-            }
-        };
+        let mut group = Group::with_title(primary);
+        if let Some(place) = &self.place {
+            let path = place.file.display().to_string();
+            let Position { line, column } = place.position;
+            // The line alone: a diagnostic costs the same in a long file as in a short one.
+            group = match place.text.lines().nth(line.saturating_sub(1)) {
+                Some(text) if !place.hidden => group.element(
+                    Snippet::source(text)
+                        .path(path)
+                        .line_start(line)
+                        .annotation(AnnotationKind::Primary.span(span(text, column))),
+                ),
+                _ => group
+                    .element(annotate_snippets::Origin::path(path).line(line).char_column(column)),
+            };
+        }
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help.clone()));
         }
@@ -146,20 +154,11 @@ impl Diagnostic {
     }
 }
 
-/// The bytes of the word at a position.
-fn span(text: &str, position: Position) -> std::ops::Range<usize> {
-    let mut line_start = 0;
-    for _ in 1..position.line {
-        match text[line_start..].find('\n') {
-            Some(at) => line_start += at + 1,
-            None => return text.len()..text.len(),
-        }
-    }
-    let line = text[line_start..].lines().next().unwrap_or("");
-    let start =
-        line.char_indices().nth(position.column.saturating_sub(1)).map_or(line.len(), |(at, _)| at);
+/// The bytes of the word at a column of a line.
+fn span(line: &str, column: usize) -> std::ops::Range<usize> {
+    let start = line.char_indices().nth(column.saturating_sub(1)).map_or(line.len(), |(at, _)| at);
     let rest = &line[start..];
-    let length = rest.find([' ', ',', '}', ']', '#']).unwrap_or(rest.len());
+    let length = rest.find([' ', ',', ':', '}', ']', '#']).unwrap_or(rest.len());
     let length = if length == 0 { rest.chars().next().map_or(0, char::len_utf8) } else { length };
-    line_start + start..line_start + start + length
+    start..start + length
 }

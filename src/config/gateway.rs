@@ -82,6 +82,8 @@ pub struct ServerTlsSettings {
     pub max_protocol_version: Option<TlsProtocol>,
     /// OpenSSL names.
     pub cipher_suites: Vec<String>,
+    /// Curves of the key exchange.
+    pub ecdh_curves: Vec<String>,
     /// Accept untrusted client certificates.
     pub insecure_skip_verify: Option<bool>,
 }

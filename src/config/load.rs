@@ -1,17 +1,17 @@
 //! Reading manifests from files and directories.
 
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::deserialize::{TypeError, from_node};
+use super::deserialize::{Reading, TypeError, closest, from_node};
 use super::diagnostic::{Diagnostic, Place, Severity};
 use super::node::{self, Node, Position};
-use super::{Kind, Object, ObjectMeta, Origin, Resource, ResourceKey};
+use super::{Kind, Object, ObjectMeta, Origin, Resource, ResourceKey, Spec};
 
 /// Largest manifest file.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -50,11 +50,11 @@ pub struct LoadedDocument {
 /// Read files and directories (recursively, `.yaml`, `.yml`, `.json`, hidden names left out), in
 /// the order of their names.
 pub fn load(paths: &[PathBuf]) -> Loaded {
-    let mut files = Vec::new();
-    let mut unreadable = Vec::new();
+    let mut search = Search::default();
     for path in paths {
-        collect(path, 0, true, &mut files, &mut unreadable);
+        search.collect(path, 0, true);
     }
+    let Search { files, unreadable, .. } = search;
     let mut loader = Loader { seen: HashMap::new(), skipped: BTreeMap::new() };
     let mut loaded = Loaded::default();
     loaded.files.extend(unreadable);
@@ -78,37 +78,52 @@ pub fn load(paths: &[PathBuf]) -> Loaded {
     loaded
 }
 
-fn collect(
-    path: &Path,
-    depth: usize,
-    named: bool,
-    files: &mut Vec<PathBuf>,
-    unreadable: &mut Vec<LoadedFile>,
-) {
-    let hidden = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .is_some_and(|name| name.starts_with('.') && name != "." && name != "..");
-    if hidden && !named {
-        return;
+/// The files under some paths.
+#[derive(Default)]
+struct Search {
+    files: Vec<PathBuf>,
+    unreadable: Vec<LoadedFile>,
+    /// Links resolved: a directory that links to itself is searched once, a file is read once.
+    seen: HashSet<PathBuf>,
+}
+
+impl Search {
+    fn fail(&mut self, path: &Path, error: &io::Error) {
+        let outcome = Err(unreadable_file(path, error));
+        self.unreadable.push(LoadedFile { path: path.to_owned(), outcome });
     }
-    let fail = |error: io::Error| LoadedFile {
-        path: path.to_owned(),
-        outcome: Err(unreadable_file(path, &error)),
-    };
-    let metadata = match fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) => {
-            // A file that went away between listing and reading is simply gone.
-            if named || error.kind() != io::ErrorKind::NotFound {
-                unreadable.push(fail(error));
-            }
+
+    /// `named`: by the user, who may name any file.
+    fn collect(&mut self, path: &Path, depth: usize, named: bool) {
+        let hidden = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.starts_with('.') && name != "." && name != "..");
+        if hidden && !named {
             return;
         }
-    };
-    if metadata.is_dir() {
+        let found = fs::metadata(path).and_then(|found| Ok((found, fs::canonicalize(path)?)));
+        let (metadata, canonical) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                // A file that went away between listing and reading is simply gone.
+                if named || error.kind() != io::ErrorKind::NotFound {
+                    self.fail(path, &error);
+                }
+                return;
+            }
+        };
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        let manifest = matches!(extension, Some("yaml" | "yml" | "json"));
+        if !(metadata.is_dir() || named || manifest) || !self.seen.insert(canonical) {
+            return;
+        }
+        if !metadata.is_dir() {
+            self.files.push(path.to_owned());
+            return;
+        }
         if depth >= DIRECTORY_DEPTH_MAX {
-            unreadable.push(fail(io::Error::other("directories nest too deeply")));
+            self.fail(path, &io::Error::other("directories nest too deeply"));
             return;
         }
         let mut entries: Vec<PathBuf> = match fs::read_dir(path) {
@@ -116,19 +131,14 @@ fn collect(
                 entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect()
             }
             Err(error) => {
-                unreadable.push(fail(error));
+                self.fail(path, &error);
                 return;
             }
         };
         entries.sort();
         for entry in entries {
-            collect(&entry, depth + 1, false, files, unreadable);
+            self.collect(&entry, depth + 1, false);
         }
-        return;
-    }
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    if named || matches!(extension, Some("yaml" | "yml" | "json")) {
-        files.push(path.to_owned());
     }
 }
 
@@ -141,6 +151,11 @@ fn unreadable_file(path: &Path, error: &io::Error) -> Diagnostic {
             format!("cannot read {}: {error}", path.display()),
         )
     }
+}
+
+/// May the text of a file that is not YAML hold a Secret?
+fn mentions_secret(text: &str) -> bool {
+    text.lines().any(|line| line.contains("kind") && line.contains("Secret"))
 }
 
 struct Loader {
@@ -156,7 +171,8 @@ struct Source {
 
 impl Source {
     fn place(&self, position: Position) -> Place {
-        Place { file: Arc::clone(&self.file), text: Arc::clone(&self.text), position }
+        let (file, text) = (Arc::clone(&self.file), Arc::clone(&self.text));
+        Place { file, text, position, hidden: false }
     }
 
     fn error(&self, code: &'static str, position: Position, message: String) -> Diagnostic {
@@ -186,6 +202,9 @@ impl Loader {
                 format!("not valid YAML: {}", error.message),
             );
             found.help = Some("no object of this file is taken until it is mended".to_owned());
+            if let Some(place) = &mut found.place {
+                place.hidden = mentions_secret(&source.text);
+            }
             found
         })?;
         let mut loaded = Vec::new();
@@ -223,14 +242,29 @@ impl Loader {
             if let Some(node::Value::Sequence(items)) =
                 root.get("items").map(|items| items.value.clone())
             {
-                let mut duplicates = duplicates;
-                for item in items {
-                    self.document(source, item, std::mem::take(&mut duplicates), loaded);
+                // A duplicate key belongs to the item that it stands in; before the first one, to
+                // all of them.
+                let starts: Vec<Position> = items.iter().map(|item| item.position).collect();
+                let item_of = |found: &Diagnostic| {
+                    let position = found.place.as_ref().map(|place| place.position);
+                    starts.partition_point(|start| position.is_some_and(|at| *start <= at))
+                };
+                for (index, item) in items.into_iter().enumerate() {
+                    let own = |found: &&Diagnostic| [0, index + 1].contains(&item_of(found));
+                    let own = duplicates.iter().filter(own).cloned().collect();
+                    self.document(source, item, own, loaded);
                 }
             }
             return;
         }
         let Some(known) = Kind::of(api_version, kind) else {
+            if let Some((field, message, help)) = misspelt(api_version, kind) {
+                let position = root.locate(field);
+                let found = source.error("RNG0005", position, message);
+                let result = Err(vec![Diagnostic { help: Some(help), ..found }]);
+                loaded.push(LoadedDocument { key: None, result, fingerprint: 0 });
+                return;
+            }
             let name = format!("{kind} ({api_version})");
             let place = source.place(root.locate("kind"));
             self.skipped.entry(name).or_insert((0, place)).0 += 1;
@@ -238,7 +272,7 @@ impl Loader {
         };
         let mut errors = duplicates;
         let meta: Result<ObjectMeta, TypeError> = match root.get("metadata") {
-            Some(meta) => from_node(meta),
+            Some(meta) => from_node(meta, Reading { protobuf: false, ..known.reading() }),
             None => Ok(ObjectMeta::default()),
         };
         // Whatever else is wrong, name and namespace tell which object it is.
@@ -274,6 +308,7 @@ impl Loader {
             file: Arc::clone(&source.file),
             text: Arc::clone(&source.text),
             root: Arc::clone(&root),
+            hidden: known == Kind::Secret,
         };
         let resource = known.read(&root, meta.unwrap_or_default(), origin);
         let resource = match resource {
@@ -301,6 +336,9 @@ impl Loader {
         }
         for error in &mut errors {
             error.resource.clone_from(&key);
+            if let Some(place) = &mut error.place {
+                place.hidden = known == Kind::Secret;
+            }
         }
         let result = match resource {
             Some(resource) if errors.is_empty() => Ok(resource),
@@ -310,10 +348,47 @@ impl Loader {
     }
 }
 
+/// What is wrong with a kind or version of Istio's group that does not exist: field, message, help.
+fn misspelt(api_version: &str, kind: &str) -> Option<(&'static str, String, String)> {
+    const GROUP: &str = "networking.istio.io";
+    const KINDS: [&str; 10] = [
+        "Gateway",
+        "VirtualService",
+        "DestinationRule",
+        "ServiceEntry",
+        "Sidecar",
+        "EnvoyFilter",
+        "WorkloadEntry",
+        "WorkloadGroup",
+        "ProxyConfig",
+        "TrafficExtension",
+    ];
+    let (group, version) = api_version.split_once('/')?;
+    if group != GROUP {
+        return None;
+    }
+    if !KINDS.contains(&kind) {
+        let help = match closest(kind, &KINDS) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("known kinds: {}", KINDS.join(", ")),
+        };
+        return Some(("kind", format!("{GROUP} has no kind `{kind}`"), help));
+    }
+    Kind::of(&format!("{GROUP}/v1"), kind)?;
+    let message = format!("{GROUP} has no version `{version}` of {kind}");
+    Some(("apiVersion", message, format!("write {GROUP}/v1, v1beta1 or v1alpha3")))
+}
+
 impl Kind {
+    fn reading(self) -> Reading {
+        let kubernetes =
+            matches!(self, Kind::Service | Kind::Endpoints | Kind::EndpointSlice | Kind::Secret);
+        Reading { protobuf: !kubernetes, secret: self == Kind::Secret }
+    }
+
     /// Read an object of this kind.
     fn read(self, root: &Node, meta: ObjectMeta, origin: Origin) -> Result<Resource, TypeError> {
-        fn spec<S: serde::de::DeserializeOwned + Default>(
+        fn spec<S: serde::de::DeserializeOwned + Default + Spec>(
             root: &Node,
             meta: ObjectMeta,
             origin: Origin,
@@ -328,17 +403,17 @@ impl Kind {
                 return Err(error);
             }
             let spec = match root.get("spec") {
-                Some(spec) => from_node(spec)?,
+                Some(spec) => from_node(spec, S::KIND.reading())?,
                 None => S::default(),
             };
             Ok(Object { meta, spec, origin })
         }
-        fn whole<S: serde::de::DeserializeOwned>(
+        fn whole<S: serde::de::DeserializeOwned + Spec>(
             root: &Node,
             meta: ObjectMeta,
             origin: Origin,
         ) -> Result<Object<S>, TypeError> {
-            Ok(Object { meta, spec: from_node(root)?, origin })
+            Ok(Object { meta, spec: from_node(root, S::KIND.reading())?, origin })
         }
         match self {
             Kind::Gateway => spec(root, meta, origin).map(Resource::Gateway),

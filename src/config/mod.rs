@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod kube;
 pub mod load;
 pub mod meta;
+pub mod naming;
 pub mod node;
 pub mod scalar;
 pub mod service_entry;
@@ -106,6 +107,8 @@ pub struct Origin {
     file: Arc<PathBuf>,
     text: Arc<str>,
     root: Arc<Node>,
+    /// Its lines may hold secrets.
+    hidden: bool,
 }
 
 impl fmt::Debug for Origin {
@@ -121,6 +124,7 @@ impl Origin {
             file: Arc::clone(&self.file),
             text: Arc::clone(&self.text),
             position: self.root.locate(field),
+            hidden: self.hidden,
         }
     }
 

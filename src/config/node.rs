@@ -7,7 +7,7 @@ use granit_parser::{Event, Parser, ScalarStyle, Span};
 
 /// Nodes that one file may have.
 const NODES_MAX: usize = 5_000_000;
-/// Nodes that the aliases of one file may expand to ("billion laughs").
+/// Nodes that the anchors and aliases of one file may copy ("billion laughs").
 const ALIASED_NODES_MAX: usize = 100_000;
 /// From this many keys on a mapping's keys are compared by a hash.
 const HASHED_KEYS_MIN: usize = 16;
@@ -120,12 +120,10 @@ impl Node {
                 (Value::Sequence(items), Ok(index)) => {
                     items.get(index).map(|item| (item, item.position))
                 }
-                (Value::Mapping(_), _) => {
-                    let camel = snake_to_camel(part);
-                    node.entry(part)
-                        .or_else(|| node.entry(&camel))
-                        .map(|entry| (&entry.value, entry.position))
-                }
+                (Value::Mapping(entries), _) => node
+                    .entry(part)
+                    .or_else(|| entries.iter().find(|entry| snake_to_camel(&entry.key) == part))
+                    .map(|entry| (&entry.value, entry.position)),
                 _ => None,
             };
             let Some((child, at)) = next else { break };
@@ -159,7 +157,8 @@ fn parts(path: &str) -> Vec<&str> {
     parts
 }
 
-fn snake_to_camel(name: &str) -> String {
+/// `connect_timeout` → `connectTimeout`, protobuf's JSON name of a field.
+pub(super) fn snake_to_camel(name: &str) -> String {
     let mut camel = String::with_capacity(name.len());
     let mut upper = false;
     for letter in name.chars() {
@@ -182,7 +181,7 @@ pub fn is_null(text: &str) -> bool {
 
 struct Builder<'t> {
     parser: Parser<'t, granit_parser::StrInput<'t>>,
-    anchors: Vec<(usize, Node)>,
+    anchors: HashMap<usize, Node>,
     duplicates: Vec<SyntaxError>,
     nodes: usize,
     aliased: usize,
@@ -195,7 +194,7 @@ struct Builder<'t> {
 pub fn parse(text: &str) -> Result<Vec<Document>, SyntaxError> {
     let parser = Parser::new_from_str(text);
     let mut builder =
-        Builder { parser, anchors: Vec::new(), duplicates: Vec::new(), nodes: 0, aliased: 0 };
+        Builder { parser, anchors: HashMap::new(), duplicates: Vec::new(), nodes: 0, aliased: 0 };
     let mut documents = Vec::new();
     loop {
         let Some((event, _)) = builder.next()? else { return Ok(documents) };
@@ -269,13 +268,10 @@ impl<'t> Builder<'t> {
             }
             Event::MappingStart(_, anchor, _) => (anchor, Value::Mapping(self.mapping(depth)?)),
             Event::Alias(id) => {
-                let known = self.anchors.iter().rev().find(|(anchor, _)| *anchor == id);
-                let Some((_, node)) = known else { return Err(fail("alias without an anchor")) };
-                self.aliased += count(node);
-                if self.aliased > ALIASED_NODES_MAX {
-                    return Err(fail("too many values (aliases expanded)"));
-                }
-                let mut node = node.clone();
+                let Some(node) = self.anchors.get(&id) else {
+                    return Err(fail("alias without an anchor"));
+                };
+                let mut node = copy(node, &mut self.aliased, depth).map_err(fail)?;
                 node.position = position;
                 return Ok(Some(node));
             }
@@ -283,7 +279,8 @@ impl<'t> Builder<'t> {
         };
         let node = Node { position, value };
         if anchor > 0 {
-            self.anchors.push((anchor, node.clone()));
+            let kept = copy(&node, &mut self.aliased, depth).map_err(fail)?;
+            self.anchors.insert(anchor, kept);
         }
         Ok(Some(node))
     }
@@ -352,12 +349,30 @@ fn merge(into: &mut Vec<Entry>, value: Node) {
     }
 }
 
-fn count(node: &Node) -> usize {
-    1 + match &node.value {
-        Value::Scalar { .. } => 0,
-        Value::Sequence(items) => items.iter().map(count).sum(),
-        Value::Mapping(entries) => entries.iter().map(|entry| count(&entry.value)).sum(),
+/// Copy a node to a depth, within the bounds of what a file may copy.
+fn copy(node: &Node, copied: &mut usize, depth: usize) -> Result<Node, &'static str> {
+    let (count, levels) = extent(node);
+    *copied = copied.saturating_add(count);
+    if *copied > ALIASED_NODES_MAX {
+        return Err("too many values (aliases expanded)");
     }
+    if depth + levels > DEPTH_MAX {
+        return Err("nested too deeply (aliases expanded)");
+    }
+    Ok(node.clone())
+}
+
+/// Nodes and levels of a tree.
+fn extent(node: &Node) -> (usize, usize) {
+    let mut children: Vec<&Node> = Vec::new();
+    match &node.value {
+        Value::Scalar { .. } => {}
+        Value::Sequence(items) => children.extend(items),
+        Value::Mapping(entries) => children.extend(entries.iter().map(|entry| &entry.value)),
+    }
+    let below = children.into_iter().map(extent);
+    let (count, levels) = below.fold((0, 0), |(a, b), (count, levels)| (a + count, b.max(levels)));
+    (count + 1, levels + 1)
 }
 
 #[cfg(test)]
@@ -402,6 +417,15 @@ mod tests {
         }
         assert!(parse(&bomb).is_err());
         assert!(parse(&"[".repeat(100_000)).is_err());
+        // Anchors cost a copy each: nested around a long list they are a bomb of their own.
+        let anchors: String = (0..100).map(|level| format!("&a{level} [")).collect();
+        let list = "x,".repeat(50_000);
+        assert!(parse(&format!("{anchors}{list}{}", "]".repeat(100))).is_err());
+        let mut chain = String::from("a0: &a0 [x]\n");
+        for level in 1..200 {
+            chain.push_str(&format!("a{level}: &a{level} [*a{}]\n", level - 1));
+        }
+        assert!(parse(&chain).expect_err("deep").message.contains("nested too deeply"));
         assert!(parse("a: [\n").is_err());
         assert!(parse("a: b: c\n").is_err());
     }

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::destination_rule::WorkloadSelector;
-
 /// Spec of a ServiceEntry.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -28,6 +26,14 @@ pub struct ServiceEntry {
     pub export_to: Vec<String>,
     /// Names that the server must have one of.
     pub subject_alt_names: Vec<String>,
+}
+
+/// The workloads that are endpoints.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct WorkloadSelector {
+    /// Labels that they have.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A port of a ServiceEntry.

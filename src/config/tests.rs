@@ -8,6 +8,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod schema;
+
 fn load_text(text: &str) -> Loaded {
     let directory = TempDir::new().expect("a directory");
     fs::write(directory.path().join("a.yaml"), text).expect("written");
@@ -175,6 +177,84 @@ fn istios_samples_load() {
         .filter(|found| found.code != "RNG0006")
         .collect();
     assert_eq!(problems, []);
+}
+
+#[test]
+fn istios_analyzer_examples_load() {
+    let loaded = load(&[samples("analyzers")]);
+    assert!(loaded.files.len() > 50, "the examples are there");
+    // The examples are apart from each other; some names are used again.
+    let problems: Vec<Diagnostic> =
+        errors(&loaded).into_iter().filter(|found| found.code != "RNG0006").collect();
+    assert_eq!(problems, []);
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n";
+    for (text, hidden) in [
+        ("stringData: {a: 12345678}\n", "12345678"),
+        ("data: [topsecret]\n", "topsecret"),
+        ("data: {a: eA==, a: topsecret}\n", "topsecret"),
+        ("data: {a: \"topsecret*\"}\n", "topsecret"),
+        ("data: {a: topsecret}]\n", "topsecret"),
+        ("dat: {a: topsecret}\n", "topsecret"),
+    ] {
+        for found in errors(&load_text(&format!("{secret}{text}"))) {
+            let shown = format!("{} {}", found.to_text(false), found.to_json());
+            assert!(shown.contains("a.yaml"), "{shown}");
+            assert!(!shown.contains(hidden), "{shown}");
+        }
+    }
+    let list = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Secret\n  metadata: \
+                {name: s}\n  data: {a: eA==, a: topsecret}\n";
+    for found in errors(&load_text(list)) {
+        assert!(!found.to_text(false).contains("topsecret"), "{}", found.to_text(false));
+    }
+}
+
+#[test]
+fn protobuf_spellings_are_read() {
+    let loaded = load_text(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: d}\nspec:\n  \
+         host: a\n  traffic_policy: {connection_pool: {tcp: {connect_timeout: 1.5s}}}\n",
+    );
+    assert_eq!(errors(&loaded), []);
+    let set = resources(loaded);
+    let rule = set.destination_rules().next().expect("one");
+    let place = rule.origin.locate("spec.trafficPolicy.connectionPool.tcp.connectTimeout");
+    assert_eq!(place.position, Position { line: 6, column: 61 });
+}
+
+#[test]
+fn a_misspelt_istio_kind_is_an_error() {
+    for (head, help) in [
+        ("apiVersion: networking.istio.io/v1\nkind: Gatway\n", "did you mean `Gateway`"),
+        ("apiVersion: networking.istio.io/v2\nkind: Gateway\n", "v1beta1"),
+    ] {
+        let loaded = load_text(&format!("{head}metadata: {{name: a}}\n"));
+        let found = errors(&loaded);
+        assert!(
+            found.first().is_some_and(|f| f.help.as_deref().unwrap_or("").contains(help)),
+            "{found:?}"
+        );
+    }
+    let sidecar = "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: a}\n";
+    assert_eq!(errors(&load_text(sidecar)), []);
+}
+
+#[test]
+fn links_that_loop_are_followed_once() {
+    let directory = TempDir::new().expect("a directory");
+    let root = directory.path();
+    fs::write(root.join("a.yaml"), "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n")
+        .expect("written");
+    for name in ["x", "y", "z"] {
+        std::os::unix::fs::symlink(root, root.join(name)).expect("linked");
+    }
+    let loaded = load(&[root.to_owned()]);
+    assert_eq!(errors(&loaded), []);
+    assert_eq!(resources(loaded).services().count(), 1);
 }
 
 #[test]

@@ -311,8 +311,6 @@ pub struct FaultDelay {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct FaultAbort {
-    /// Deprecated share.
-    pub percent: Option<i32>,
     /// HTTP status.
     pub http_status: Option<i32>,
     /// gRPC status by name.

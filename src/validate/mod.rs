@@ -9,7 +9,9 @@ mod destination_rule;
 mod gateway;
 mod names;
 mod references;
+mod route_policy;
 mod service_entry;
+mod shadowed;
 #[cfg(test)]
 mod tests;
 mod unsupported;

@@ -1,11 +1,16 @@
 //! Names that point nowhere. Istio serves what is left, so these are warnings; it is the gateway's
 //! users who see the 404s and 503s, and this says why.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
 
 use super::{Findings, ValidateOptions};
 use crate::config::Diagnostic;
+use crate::config::destination_rule::DestinationRule;
 use crate::config::gateway::Gateway;
+use crate::config::naming::{
+    covers, intersect, is_exported, resolve_gateway, resolve_short_name, server_host,
+    service_export_to, service_host,
+};
 use crate::config::virtual_service::{Destination, VirtualService};
 use crate::config::{Object, ResourceSet, Severity};
 
@@ -17,29 +22,24 @@ pub(super) fn validate(
     let known = Known::new(resources, options);
     for object in resources.virtual_services() {
         let mut findings = Findings::of(object, diagnostics);
-        gateways(&mut findings, &known, options);
-        let spec = &object.spec;
-        for (index, route) in spec.http.iter().enumerate() {
+        gateways(&mut findings, &known);
+        for (index, route) in object.spec.http.iter().enumerate() {
             let field = format!("spec.http[{index}]");
             for (at, weighted) in route.route.iter().enumerate() {
-                if let Some(to) = &weighted.destination {
-                    destination(
-                        &mut findings,
-                        &known,
-                        options,
-                        to,
-                        &format!("{field}.route[{at}].destination"),
-                    );
-                }
+                let field = format!("{field}.route[{at}].destination");
+                destination(&mut findings, &known, weighted.destination.as_ref(), &field);
             }
-            if let Some(to) = &route.mirror {
-                destination(&mut findings, &known, options, to, &format!("{field}.mirror"));
+            let mirror = format!("{field}.mirror");
+            destination(&mut findings, &known, route.mirror.as_ref(), &mirror);
+            for (at, mirror) in route.mirrors.iter().enumerate() {
+                let field = format!("{field}.mirrors[{at}].destination");
+                destination(&mut findings, &known, mirror.destination.as_ref(), &field);
             }
         }
     }
     for object in resources.destination_rules() {
-        let host = full(&object.spec.host, &object.meta.namespace, options);
-        if !host.starts_with('*') && known.service(&host).is_none() {
+        let host = known.full(&object.spec.host, &object.meta.namespace);
+        if !host.starts_with('*') && known.services.of(&host).next().is_none() {
             let mut findings = Findings::of(object, diagnostics);
             let message = format!("no Service or ServiceEntry has the host `{host}`");
             findings.warn("IST0174", "spec.host", &message, "");
@@ -48,96 +48,93 @@ pub(super) fn validate(
     conflicts(resources, diagnostics);
 }
 
-/// The host that a name stands for in a resource of `namespace`.
-fn full(name: &str, namespace: &str, options: &ValidateOptions) -> String {
-    if name.contains('.') || name == "*" {
-        name.trim_end_matches('.').to_owned()
-    } else {
-        format!("{name}.{namespace}.svc.{}", options.cluster_domain)
+/// Things by host, found without a look at every host.
+struct ByHost<T> {
+    exact: HashMap<String, Vec<T>>,
+    wildcards: Vec<(String, T)>,
+}
+
+impl<T> ByHost<T> {
+    fn new(all: impl Iterator<Item = (String, T)>) -> Self {
+        let mut by_host = ByHost { exact: HashMap::new(), wildcards: Vec::new() };
+        for (host, thing) in all {
+            if host.starts_with('*') {
+                by_host.wildcards.push((host, thing));
+            } else {
+                by_host.exact.entry(host).or_default().push(thing);
+            }
+        }
+        by_host
     }
+
+    /// Those of a host, then those of wildcards that cover it.
+    fn of(&self, host: &str) -> impl Iterator<Item = &T> {
+        let wildcards = self.wildcards.iter().filter(|(pattern, _)| covers(pattern, host));
+        self.exact.get(host).into_iter().flatten().chain(wildcards.map(|(_, thing)| thing))
+    }
+}
+
+/// A service: who sees it, and its ports.
+struct Service<'r> {
+    owner: &'r str,
+    export_to: Vec<String>,
+    ports: Vec<u32>,
 }
 
 struct Known<'r> {
-    gateways: BTreeMap<(String, String), &'r Object<Gateway>>,
-    /// Ports of each host.
-    services: BTreeMap<String, BTreeSet<u32>>,
-    /// Subsets of each host.
-    subsets: BTreeMap<String, BTreeSet<String>>,
+    options: &'r ValidateOptions,
+    gateways: HashMap<(&'r str, &'r str), &'r Object<Gateway>>,
+    services: ByHost<Service<'r>>,
+    rules: ByHost<&'r Object<DestinationRule>>,
 }
 
 impl<'r> Known<'r> {
-    fn new(resources: &'r ResourceSet, options: &ValidateOptions) -> Known<'r> {
-        let gateways = resources
-            .gateways()
-            .map(|object| ((object.meta.namespace.clone(), object.meta.name.clone()), object))
+    fn new(resources: &'r ResourceSet, options: &'r ValidateOptions) -> Known<'r> {
+        let gateways = resources.gateways();
+        let gateways = gateways
+            .map(|object| ((object.meta.namespace.as_str(), object.meta.name.as_str()), object))
             .collect();
-        let mut services: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
-        for object in resources.services() {
-            let host = full(&object.meta.name, &object.meta.namespace, options);
-            let ports = object.spec.spec.ports.iter().map(|port| u32::from(port.port));
-            services.entry(host).or_default().extend(ports);
-        }
-        for object in resources.service_entries() {
-            for host in &object.spec.hosts {
-                let ports = object.spec.ports.iter().map(|port| port.number);
-                services.entry(host.clone()).or_default().extend(ports);
-            }
-        }
-        let mut subsets: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for object in resources.destination_rules() {
-            let host = full(&object.spec.host, &object.meta.namespace, options);
-            let names = object.spec.subsets.iter().map(|subset| subset.name.clone());
-            subsets.entry(host).or_default().extend(names);
-        }
-        Known { gateways, services, subsets }
-    }
-
-    fn service(&self, host: &str) -> Option<&BTreeSet<u32>> {
-        self.services.get(host).or_else(|| {
-            self.services.iter().find_map(|(pattern, ports)| {
-                let suffix = pattern.strip_prefix('*')?;
-                host.ends_with(suffix).then_some(ports)
+        let full = |name: &str, namespace: &str| {
+            resolve_short_name(name, namespace, &options.cluster_domain)
+        };
+        let services = resources.services().map(|object| {
+            let meta = &object.meta;
+            let host = service_host(&meta.name, &meta.namespace, &options.cluster_domain);
+            let ports = object.spec.spec.ports.iter().map(|port| u32::from(port.port)).collect();
+            let export_to = service_export_to(&meta.annotations);
+            (host, Service { owner: &meta.namespace, export_to, ports })
+        });
+        let entries = resources.service_entries().flat_map(|object| {
+            object.spec.hosts.iter().map(|host| {
+                let ports = object.spec.ports.iter().map(|port| port.number).collect();
+                let export_to = object.spec.export_to.clone();
+                (host.clone(), Service { owner: &object.meta.namespace, export_to, ports })
             })
-        })
+        });
+        let services = ByHost::new(services.chain(entries));
+        let rules = resources
+            .destination_rules()
+            .map(|object| (full(&object.spec.host, &object.meta.namespace), object));
+        Known { options, gateways, services, rules: ByHost::new(rules) }
     }
 
-    fn has_subset(&self, host: &str, subset: &str) -> bool {
-        self.subsets.iter().any(|(pattern, names)| {
-            let covers = match pattern.strip_prefix('*') {
-                Some(suffix) => host.ends_with(suffix),
-                None => pattern == host,
-            };
-            covers && names.contains(subset)
-        })
+    /// The host that a name stands for in a resource of `namespace`.
+    fn full(&self, name: &str, namespace: &str) -> String {
+        resolve_short_name(name, namespace, &self.options.cluster_domain)
     }
 }
 
-fn gateways(
-    findings: &mut Findings<'_, VirtualService>,
-    known: &Known<'_>,
-    options: &ValidateOptions,
-) {
+fn gateways(findings: &mut Findings<'_, VirtualService>, known: &Known<'_>) {
     let object = findings.object;
     let namespace = &object.meta.namespace;
     let mut bound: Vec<&Object<Gateway>> = Vec::new();
     let mut missing = false;
     for (index, name) in object.spec.gateways.iter().enumerate() {
-        if name == "mesh" {
+        let Some((of, short)) = resolve_gateway(name, namespace, &known.options.cluster_domain)
+        else {
             continue;
-        }
-        let (of, short) = match name.split_once('/') {
-            Some((".", short)) => (namespace.as_str(), short),
-            Some((of, short)) => (of, short),
-            None => {
-                let legacy = format!(".svc.{}", options.cluster_domain);
-                let name = name.strip_suffix(&legacy).unwrap_or(name);
-                match name.split_once('.') {
-                    Some((short, of)) => (of, short),
-                    None => (namespace.as_str(), name),
-                }
-            }
         };
-        match known.gateways.get(&(of.to_owned(), short.to_owned())) {
+        match known.gateways.get(&(of, short)) {
             Some(gateway) => bound.push(gateway),
             None => {
                 missing = true;
@@ -154,53 +151,62 @@ fn gateways(
         return;
     }
     for (index, host) in object.spec.hosts.iter().enumerate() {
-        let host = full(host, namespace, options);
-        let served = bound.iter().flat_map(|gateway| &gateway.spec.servers).any(|server| {
-            server.hosts.iter().any(|pattern| {
-                let pattern = pattern.split_once('/').map_or(pattern.as_str(), |(_, host)| host);
-                intersects(pattern, &host)
+        let host = known.full(host, namespace);
+        let served = bound.iter().any(|gateway| {
+            let mut hosts = gateway.spec.servers.iter().flat_map(|server| &server.hosts);
+            hosts.any(|written| {
+                let own = server_host(written, &gateway.meta.namespace, namespace);
+                own.is_some_and(|own| intersect(own, &host).is_some())
             })
         });
         if !served {
             findings.warn(
                 "IST0132",
                 &format!("spec.hosts[{index}]"),
-                &format!("no server of its gateways has the host `{host}`"),
+                &format!("no server of its gateways has the host `{host}` for {namespace}"),
                 "add the host to a server of the Gateway",
             );
         }
     }
 }
 
-fn intersects(one: &str, other: &str) -> bool {
-    let covers = |pattern: &str, host: &str| match pattern.strip_prefix('*') {
-        Some("") => true,
-        Some(suffix) => host.ends_with(suffix),
-        None => pattern == host,
-    };
-    covers(one, other) || covers(other, one)
-}
-
 fn destination(
     findings: &mut Findings<'_, VirtualService>,
     known: &Known<'_>,
-    options: &ValidateOptions,
-    to: &Destination,
+    to: Option<&Destination>,
     field: &str,
 ) {
-    let host = full(&to.host, &findings.object.meta.namespace, options);
-    let Some(ports) = known.service(&host) else {
-        findings.warn(
-            "IST0101",
-            &format!("{field}.host"),
-            &format!("no Service or ServiceEntry has the host `{host}`"),
-            "requests get 503 (NC); names with a dot are not expanded",
-        );
+    let (Some(to), object) = (to, findings.object) else { return };
+    let namespace = &object.meta.namespace;
+    let host = known.full(&to.host, namespace);
+    // At a gateway it is the gateway that must see the service; in the mesh, who calls it.
+    let at_gateway = object.spec.gateways.iter().any(|gateway| gateway != "mesh");
+    let viewer = if at_gateway { &known.options.namespace } else { namespace };
+    let mut hidden_in = None;
+    let service = known.services.of(&host).find(|service| {
+        let visible = is_exported(&service.export_to, service.owner, viewer);
+        if !visible {
+            hidden_in = Some(service.owner);
+        }
+        visible
+    });
+    let Some(service) = service else {
+        let (message, help) = match hidden_in {
+            Some(owner) => (
+                format!("`{host}` of namespace {owner} is not exported to {viewer}"),
+                "requests get 503 (NC) until its exportTo allows it",
+            ),
+            None => (
+                format!("no Service or ServiceEntry has the host `{host}`"),
+                "requests get 503 (NC); names with a dot are not expanded",
+            ),
+        };
+        findings.warn("IST0101", &format!("{field}.host"), &message, help);
         return;
     };
     match &to.port {
-        Some(port) if !ports.contains(&port.number) => {
-            let list: Vec<String> = ports.iter().map(ToString::to_string).collect();
+        Some(port) if !service.ports.contains(&port.number) => {
+            let list: Vec<String> = service.ports.iter().map(ToString::to_string).collect();
             findings.warn(
                 "IST0101",
                 &format!("{field}.port.number"),
@@ -208,7 +214,7 @@ fn destination(
                 &format!("its ports: {}", list.join(", ")),
             );
         }
-        None if ports.len() > 1 => findings.warn(
+        None if service.ports.len() > 1 => findings.warn(
             "IST0112",
             field,
             &format!("`{host}` has several ports: say which"),
@@ -216,16 +222,16 @@ fn destination(
         ),
         _ => {}
     }
-    if let Some(subset) = to.subset.as_deref()
-        && !subset.is_empty()
-        && !known.has_subset(&host, subset)
-    {
-        findings.warn(
-            "IST0101",
-            &format!("{field}.subset"),
-            &format!("no DestinationRule of `{host}` has the subset `{subset}`"),
-            "requests get 503 (NC)",
-        );
+    if let Some(subset) = to.subset.as_deref().filter(|subset| !subset.is_empty()) {
+        let mut rules = known.rules.of(&host);
+        if !rules.any(|rule| rule.spec.subsets.iter().any(|known| known.name == subset)) {
+            findings.warn(
+                "IST0101",
+                &format!("{field}.subset"),
+                &format!("no DestinationRule of `{host}` has the subset `{subset}`"),
+                "requests get 503 (NC)",
+            );
+        }
     }
 }
 

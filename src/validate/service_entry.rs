@@ -6,7 +6,25 @@ use std::net::IpAddr;
 use super::Findings;
 use super::names::{is_domain, is_port, is_wildcard_domain};
 use super::virtual_service::export_to;
-use crate::config::service_entry::{Resolution, ServiceEntry};
+use crate::config::service_entry::{Resolution, ServiceEntry, ServicePort};
+
+const PROTOCOLS: [&str; 13] = [
+    "HTTP",
+    "HTTPS",
+    "HTTP2",
+    "GRPC",
+    "GRPC-WEB",
+    "HTTP_PROXY",
+    "TCP",
+    "TLS",
+    "UDP",
+    "MONGO",
+    "MYSQL",
+    "REDIS",
+    "HBONE",
+];
+/// Protocols in which the host is not on the wire.
+const TCP_PROTOCOLS: [&str; 4] = ["TCP", "MONGO", "MYSQL", "REDIS"];
 
 pub(super) fn validate(findings: &mut Findings<'_, ServiceEntry>) {
     let spec = &findings.object.spec;
@@ -29,6 +47,15 @@ pub(super) fn validate(findings: &mut Findings<'_, ServiceEntry>) {
             let message = format!("{} is not a port (1 to 65535)", port.number);
             findings.error(&format!("{field}.number"), &message, "");
         }
+        if port.target_port.is_some_and(|port| port != 0 && !is_port(port)) {
+            findings.error(&format!("{field}.targetPort"), "not a port (1 to 65535)", "");
+        }
+        let protocol = port.protocol.as_deref().unwrap_or("");
+        if !protocol.is_empty() && !PROTOCOLS.contains(&protocol.to_ascii_uppercase().as_str()) {
+            let message = format!("unknown protocol `{protocol}`");
+            let help = format!("one of: {}", PROTOCOLS.join(", "));
+            findings.error(&format!("{field}.protocol"), &message, &help);
+        }
         if port.name.is_empty() {
             findings.error(&field, "the port needs a name", "");
         }
@@ -37,7 +64,60 @@ pub(super) fn validate(findings: &mut Findings<'_, ServiceEntry>) {
         }
     }
     endpoints(findings, spec);
+    addresses(findings, spec);
     export_to(findings, &spec.export_to);
+}
+
+fn addresses(findings: &mut Findings<'_, ServiceEntry>, spec: &ServiceEntry) {
+    let resolution = spec.resolution.unwrap_or(Resolution::None);
+    let by_address = matches!(resolution, Resolution::None | Resolution::Static);
+    for (index, address) in spec.addresses.iter().enumerate() {
+        let field = format!("spec.addresses[{index}]");
+        let (ip, length) = match address.split_once('/') {
+            Some((ip, length)) => (ip, Some(length)),
+            None => (address.as_str(), None),
+        };
+        let bits = match ip.parse::<IpAddr>() {
+            Ok(IpAddr::V4(_)) => 32,
+            Ok(IpAddr::V6(_)) => 128,
+            Err(_) => {
+                findings.error(&field, &format!("`{address}` is not an IP address or range"), "");
+                continue;
+            }
+        };
+        match length.map(str::parse::<u32>) {
+            None => {}
+            Some(Ok(length)) if length <= bits && by_address => {}
+            Some(Ok(length)) if length <= bits => {
+                let message = "a range of addresses needs resolution NONE or STATIC";
+                findings.error(&field, message, "");
+            }
+            Some(_) => findings.error(&field, &format!("`{address}` is not a range"), ""),
+        }
+    }
+    let tcp = |port: &ServicePort| {
+        let protocol = port.protocol.as_deref().unwrap_or("").to_ascii_uppercase();
+        TCP_PROTOCOLS.contains(&protocol.as_str())
+    };
+    if let Some(index) = spec.ports.iter().position(tcp) {
+        if spec.hosts.len() > 1 && resolution != Resolution::None {
+            let message = "with a TCP port there can be one host only";
+            findings.error("spec.hosts", message, "write a ServiceEntry for each host");
+        }
+        if spec.addresses.is_empty() && spec.workload_selector.is_none() {
+            let message = "other ServiceEntries with this TCP port cannot be told from it";
+            let field = format!("spec.ports[{index}]");
+            findings.warn("IST0134", &field, message, "add `addresses`");
+        }
+    }
+    if resolution == Resolution::DynamicDns {
+        if spec.hosts.iter().any(|host| !host.starts_with('*')) {
+            findings.error("spec.hosts", "DYNAMIC_DNS is for wildcard hosts", "");
+        }
+        if !spec.addresses.is_empty() || !spec.endpoints.is_empty() {
+            findings.error("spec", "DYNAMIC_DNS has no `addresses` and `endpoints`", "");
+        }
+    }
 }
 
 fn endpoints(findings: &mut Findings<'_, ServiceEntry>, spec: &ServiceEntry) {
@@ -60,6 +140,16 @@ fn endpoints(findings: &mut Findings<'_, ServiceEntry>, spec: &ServiceEntry) {
     }
     for (index, endpoint) in spec.endpoints.iter().enumerate() {
         let field = format!("spec.endpoints[{index}]");
+        if endpoint.address.starts_with("unix://") {
+            if !endpoint.ports.is_empty() || spec.ports.len() > 1 {
+                let message = "a unix path has no ports, and serves one port";
+                findings.error(&field, message, "");
+            }
+            let path = endpoint.address.trim_start_matches("unix://");
+            if !path.starts_with(['/', '@']) || path.ends_with('/') {
+                findings.error(&format!("{field}.address"), "not the path of a socket", "");
+            }
+        }
         let is_address = endpoint.address.parse::<IpAddr>().is_ok();
         let is_path = endpoint.address.starts_with("unix://");
         let valid = match resolution {

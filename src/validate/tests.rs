@@ -7,6 +7,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::load;
 
+mod analyzers;
+mod fields;
+mod rules;
+
 fn found(text: &str) -> Vec<Diagnostic> {
     let directory = TempDir::new().expect("a directory");
     fs::write(directory.path().join("a.yaml"), text).expect("written");

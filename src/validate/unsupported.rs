@@ -194,6 +194,7 @@ fn blocks(
         let rows = [
             ("simple", passthrough, least),
             ("consistentHash", balancer.consistent_hash.is_some(), least),
+            ("backendUtilization", balancer.backend_utilization.is_some(), least),
             (
                 "localityLbSetting",
                 balancer.locality_lb_setting.is_some(),

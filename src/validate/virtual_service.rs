@@ -1,37 +1,19 @@
 //! Rules of VirtualService (behaviour 11.3).
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::Findings;
 use super::names::{is_dns_label, is_header_name, is_host, is_port};
-use crate::config::scalar::Percent;
+use super::route_policy::{cors_policy, duration, fault, percent, redirect, retries};
+use crate::config::naming::covers;
 use crate::config::virtual_service::{
-    CorsPolicy, Destination, Headers, HttpMatchRequest, HttpRoute, StringMatch, VirtualService,
+    Destination, Headers, HttpMatchRequest, HttpRoute, StringMatch, VirtualService,
 };
 use crate::router::StringMatch as Compiled;
 
+const DIRECT_BODY_BYTES_MAX: usize = 1024 * 1024;
+const DIRECT_BODY_BYTES_USUAL: usize = 100 * 1024;
 const PSEUDO_HEADERS: [&str; 5] = [":authority", ":method", ":path", ":scheme", ":protocol"];
-const RETRY_CONDITIONS: [&str; 16] = [
-    "5xx",
-    "gateway-error",
-    "reset",
-    "reset-before-request",
-    "connect-failure",
-    "retriable-4xx",
-    "refused-stream",
-    "retriable-status-codes",
-    "retriable-headers",
-    "envoy-ratelimited",
-    "http3-post-connect-failure",
-    "cancelled",
-    "deadline-exceeded",
-    "internal",
-    "resource-exhausted",
-    "unavailable",
-];
-const METHODS: [&str; 10] =
-    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"];
 
 type Of<'o> = Findings<'o, VirtualService>;
 
@@ -71,31 +53,32 @@ pub(super) fn validate(findings: &mut Of<'_>) {
             findings.error(&format!("spec.gateways[{index}]"), &message, "");
         }
     }
-    export_to(findings, &spec.export_to);
-    let mut ended: Option<usize> = None;
-    for (index, route) in spec.http.iter().enumerate() {
-        let field = format!("spec.http[{index}]");
-        http_route(findings, route, &field, delegate);
-        if let Some(before) = ended {
-            findings.warn(
-                "IST0130",
-                &field,
-                &format!("never used: rule {before} before it takes every request"),
-                "move the rule that takes everything to the end",
-            );
-        } else if takes_everything(route) {
-            ended = Some(index);
+    if spec.gateways.iter().all(|gateway| gateway == "mesh") {
+        for (index, _) in spec.hosts.iter().enumerate().filter(|(_, host)| *host == "*") {
+            let message = "the mesh has no host `*`";
+            findings.error(&format!("spec.hosts[{index}]"), message, "bind it to a gateway");
         }
     }
+    export_to(findings, &spec.export_to);
+    for (index, route) in spec.http.iter().enumerate() {
+        http_route(findings, route, &format!("spec.http[{index}]"), delegate);
+    }
+    super::shadowed::validate(findings);
     for (index, route) in spec.tls.iter().enumerate() {
         let field = format!("spec.tls[{index}]");
         if route.match_.is_empty() {
             findings.error(&field, "a tls route needs a match", "add `match: [{sniHosts: […]}]`");
         }
         for (position, condition) in route.match_.iter().enumerate() {
+            let field = format!("{field}.match[{position}]");
             if condition.sni_hosts.is_empty() {
-                let field = format!("{field}.match[{position}]");
                 findings.error(&field, "a tls match needs `sniHosts`", "");
+            }
+            for (at, name) in condition.sni_hosts.iter().enumerate() {
+                if !spec.hosts.iter().any(|host| covers(host, name)) {
+                    let message = format!("`{name}` is not within the hosts of the VirtualService");
+                    findings.error(&format!("{field}.sniHosts[{at}]"), &message, "");
+                }
             }
         }
         if route.route.is_empty() {
@@ -137,29 +120,6 @@ pub(super) fn export_to<S: crate::config::Spec>(findings: &mut Findings<'_, S>, 
             findings.error(&field, &format!("`{scope}` stands alone"), "remove the others");
         }
     }
-}
-
-fn takes_everything(route: &HttpRoute) -> bool {
-    let all = |condition: &HttpMatchRequest| {
-        let any_path = match &condition.uri {
-            None => true,
-            Some(StringMatch::Prefix(prefix)) => matches!(prefix.as_str(), "/" | ""),
-            Some(StringMatch::Regex(pattern)) => pattern == ".*",
-            _ => false,
-        };
-        any_path
-            && condition.scheme.is_none()
-            && condition.method.is_none()
-            && condition.authority.is_none()
-            && condition.headers.is_empty()
-            && condition.without_headers.is_empty()
-            && condition.query_params.is_empty()
-            && condition.port.is_none()
-            && condition.gateways.is_empty()
-            && condition.source_labels.is_empty()
-            && condition.source_namespace.is_none()
-    };
-    route.match_.is_empty() || route.match_.iter().any(all)
 }
 
 fn http_route(findings: &mut Of<'_>, route: &HttpRoute, field: &str, delegate: bool) {
@@ -205,6 +165,20 @@ fn http_route(findings: &mut Of<'_>, route: &HttpRoute, field: &str, delegate: b
     {
         let message = format!("status {} is not one of 200 to 599", direct.status);
         findings.error(&format!("{field}.directResponse.status"), &message, "");
+    }
+    if let Some(body) = route.direct_response.as_ref().and_then(|direct| direct.body.as_ref()) {
+        let field = format!("{field}.directResponse.body");
+        if body.string.is_some() == body.bytes.is_some() {
+            findings.error(&field, "one of `string` and `bytes` is needed", "");
+        }
+        // Four characters of base64 are three bytes.
+        let bytes = body.string.as_ref().map_or(0, String::len)
+            + body.bytes.as_ref().map_or(0, |text| text.len() / 4 * 3);
+        if bytes > DIRECT_BODY_BYTES_MAX {
+            findings.error(&field, "the body is larger than 1 MiB", "");
+        } else if bytes > DIRECT_BODY_BYTES_USUAL {
+            findings.warn("IST0106", &field, "a body of more than 100 KiB", "");
+        }
     }
     if let Some(rewrite) = &route.rewrite {
         let field = format!("{field}.rewrite");
@@ -331,7 +305,12 @@ fn value_match(findings: &mut Of<'_>, text: Option<&StringMatch>, field: &str) {
     }
 }
 
-fn string_match(findings: &mut Of<'_>, text: &StringMatch, field: &str, empty_prefix: bool) {
+pub(super) fn string_match(
+    findings: &mut Of<'_>,
+    text: &StringMatch,
+    field: &str,
+    empty_prefix: bool,
+) {
     match text {
         StringMatch::Prefix(prefix) if prefix.is_empty() && !empty_prefix => {
             findings.error(field, "an empty prefix", "use `{}` to ask for presence");
@@ -363,6 +342,9 @@ fn header_operations(findings: &mut Of<'_>, headers: &Headers, field: &str) {
                 if value.bytes().any(|byte| byte < 0x20 && byte != b'\t' || byte == 0x7f) {
                     findings.error(&field, "the value has control characters", "");
                 }
+                if !percent_signs_pair(value) {
+                    findings.error(&field, "a `%` without its partner", "a plain one is `%%`");
+                }
             }
         }
         for (index, name) in operations.remove.iter().enumerate() {
@@ -374,126 +356,7 @@ fn header_operations(findings: &mut Of<'_>, headers: &Headers, field: &str) {
     }
 }
 
-fn redirect(findings: &mut Of<'_>, route: &HttpRoute, field: &str) {
-    let Some(redirect) = &route.redirect else { return };
-    let field = format!("{field}.redirect");
-    let nothing = redirect.uri.is_none()
-        && redirect.prefix_rewrite.is_none()
-        && redirect.authority.is_none()
-        && redirect.port.is_none()
-        && redirect.derive_port.is_none()
-        && redirect.scheme.is_none();
-    if nothing {
-        findings.error(&field, "`redirect` changes nothing", "add `uri`, `authority` or `scheme`");
-    }
-    if redirect.uri.is_some() && redirect.prefix_rewrite.is_some() {
-        findings.error(&field, "`uri` and `prefixRewrite` exclude each other", "");
-    }
-    if let Some(code) = redirect.redirect_code
-        && !matches!(code, 0 | 301 | 302 | 303 | 307 | 308)
-    {
-        let message = format!("{code} is not one of 301, 302, 303, 307, 308");
-        findings.error(&format!("{field}.redirectCode"), &message, "");
-    }
-    if let Some(scheme) = redirect.scheme.as_deref()
-        && !matches!(scheme, "" | "http" | "https")
-    {
-        let message = format!("`{scheme}` is neither http nor https");
-        findings.error(&format!("{field}.scheme"), &message, "");
-    }
-}
-
-fn duration(findings: &mut Of<'_>, value: Option<Duration>, field: &str) {
-    let Some(value) = value else { return };
-    if value < Duration::from_millis(1) {
-        findings.error(field, "a duration of less than 1ms", "leave it out for no limit");
-    } else if value.subsec_nanos() % 1_000_000 != 0 {
-        findings.error(field, "durations are whole milliseconds", "");
-    }
-}
-
-fn retries(findings: &mut Of<'_>, route: &HttpRoute, field: &str) {
-    let Some(retries) = &route.retries else { return };
-    let field = format!("{field}.retries");
-    if retries.attempts < 0 {
-        findings.error(&format!("{field}.attempts"), "attempts cannot be negative", "");
-    }
-    let more = retries.per_try_timeout.is_some()
-        || retries.retry_on.as_deref().is_some_and(|on| !on.is_empty())
-        || retries.retry_remote_localities.is_some();
-    if retries.attempts == 0 && more {
-        findings.error(&field, "attempts 0 turns retries off: nothing else may be set", "");
-    }
-    duration(findings, retries.per_try_timeout.map(Into::into), &format!("{field}.perTryTimeout"));
-    duration(findings, retries.backoff.map(Into::into), &format!("{field}.backoff"));
-    for condition in retries.retry_on.as_deref().unwrap_or("").split(',') {
-        let code = condition.parse::<u16>().is_ok_and(|code| (100..600).contains(&code));
-        if !condition.is_empty() && !code && !RETRY_CONDITIONS.contains(&condition) {
-            findings.error(
-                &format!("{field}.retryOn"),
-                &format!("unknown condition `{condition}`"),
-                "conditions are separated by commas without spaces",
-            );
-        }
-    }
-}
-
-fn percent(findings: &mut Of<'_>, value: Option<Percent>, field: &str) {
-    if let Some(Percent { value }) = value
-        && !(0.0..=100.0).contains(&value)
-    {
-        findings.error(field, &format!("{value} is not a percentage (0 to 100)"), "");
-    }
-}
-
-fn fault(findings: &mut Of<'_>, route: &HttpRoute, field: &str) {
-    let Some(fault) = &route.fault else { return };
-    let field = format!("{field}.fault");
-    if fault.delay.is_none() && fault.abort.is_none() {
-        findings.error(&field, "neither `delay` nor `abort`", "");
-    }
-    if let Some(delay) = &fault.delay {
-        percent(findings, delay.percentage, &format!("{field}.delay.percentage"));
-        if delay.exponential_delay.is_some() {
-            let field = format!("{field}.delay.exponentialDelay");
-            findings.error(&field, "not supported by Istio", "use `fixedDelay`");
-        }
-        if delay.fixed_delay.is_none() {
-            findings.error(&format!("{field}.delay"), "`fixedDelay` is missing", "");
-        }
-    }
-    if let Some(abort) = &fault.abort {
-        percent(findings, abort.percentage, &format!("{field}.abort.percentage"));
-        if abort.http2_error.is_some() {
-            findings.error(&format!("{field}.abort.http2Error"), "not supported by Istio", "");
-        }
-        if let Some(status) = abort.http_status
-            && !(200..=599).contains(&status)
-        {
-            let message = format!("{status} is not a status (200 to 599)");
-            findings.error(&format!("{field}.abort.httpStatus"), &message, "");
-        }
-    }
-}
-
-fn cors_policy(findings: &mut Of<'_>, cors: &CorsPolicy, field: &str) {
-    for (index, origin) in cors.allow_origins.iter().enumerate() {
-        string_match(findings, origin, &format!("{field}.allowOrigins[{index}]"), false);
-    }
-    for (index, method) in cors.allow_methods.iter().enumerate() {
-        if !METHODS.contains(&method.as_str()) {
-            let field = format!("{field}.allowMethods[{index}]");
-            findings.error(&field, &format!("`{method}` is not a method"), "");
-        }
-    }
-    for (list, names) in
-        [("allowHeaders", &cors.allow_headers), ("exposeHeaders", &cors.expose_headers)]
-    {
-        for (index, name) in names.iter().enumerate() {
-            if name != "*" && !is_header_name(name) {
-                let field = format!("{field}.{list}[{index}]");
-                findings.error(&field, &format!("`{name}` is not a header name"), "");
-            }
-        }
-    }
+/// Does every `%` begin or end a substitution (`%REQ(x)%`), or stand for itself (`%%`)?
+fn percent_signs_pair(value: &str) -> bool {
+    value.bytes().filter(|byte| *byte == b'%').count().is_multiple_of(2)
 }

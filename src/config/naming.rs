@@ -1,6 +1,9 @@
-//! Istio's names: fully qualified hosts, clusters, gateways, listeners.
+//! Istio's names: fully qualified hosts, clusters, gateways, listeners. What is checked and what is
+//! served must read them alike.
 
-use crate::config::ResourceKey;
+use std::collections::BTreeMap;
+
+use super::ResourceKey;
 
 /// The host that `name` stands for in a resource of `namespace` (behaviour 1.4): a name without a
 /// dot is a Service of that namespace; names with a dot, `*` and IP literals stay as they are.
@@ -41,6 +44,29 @@ pub fn resolve_gateway<'n>(
 /// `outbound|<port>|<subset>|<host>`.
 pub fn cluster(host: &str, port: u32, subset: &str) -> String {
     format!("outbound|{port}|{subset}|{host}")
+}
+
+/// The host of a Gateway's server, written `[scope/]host`, if objects of `namespace` may bind to it
+/// (behaviour 2.4.1).
+pub fn server_host<'h>(
+    written: &'h str,
+    gateway_namespace: &str,
+    namespace: &str,
+) -> Option<&'h str> {
+    let (scope, host) = written.split_once('/').unwrap_or(("*", written));
+    let visible = match scope {
+        "*" => true,
+        "." => namespace == gateway_namespace,
+        other => namespace == other,
+    };
+    visible.then_some(host)
+}
+
+/// The scopes of the annotation `networking.istio.io/exportTo` of a Service.
+pub fn service_export_to(annotations: &BTreeMap<String, String>) -> Vec<String> {
+    let text = annotations.get("networking.istio.io/exportTo");
+    let scopes = text.into_iter().flat_map(|text| text.split(','));
+    scopes.map(|scope| scope.trim().to_owned()).collect()
 }
 
 /// Is an object of `owner` with this `exportTo` seen from `viewer` (behaviour 1.7)?
@@ -120,6 +146,20 @@ mod tests {
         assert_eq!(intersect("*.foo.com", "*.b.foo.com"), Some("*.b.foo.com"));
         assert_eq!(intersect("*.foo.com", "foo.com"), None);
         assert_eq!(intersect("a.com", "b.com"), None);
+    }
+
+    #[test]
+    fn hosts_of_servers_may_be_limited_to_a_namespace() {
+        for (written, namespace, host) in [
+            ("a.com", "shop", Some("a.com")),
+            ("*/a.com", "shop", Some("a.com")),
+            ("./a.com", "shop", None),
+            ("./a.com", "infra", Some("a.com")),
+            ("shop/a.com", "shop", Some("a.com")),
+            ("shop/a.com", "infra", None),
+        ] {
+            assert_eq!(server_host(written, "infra", namespace), host, "{written} {namespace}");
+        }
     }
 
     #[test]
