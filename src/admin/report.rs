@@ -174,6 +174,7 @@ impl SnapshotReport {
         let routes = snapshot.routes.iter().map(|route| {
             let destinations = match &route.action {
                 RouteAction::Forward(forward) => forward.destinations().iter(),
+                RouteAction::Redirect(_) | RouteAction::DirectResponse(_) => [].iter(),
             };
             RouteReport {
                 name: route.names.route.clone(),

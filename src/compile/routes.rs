@@ -6,13 +6,18 @@ use std::sync::Arc;
 use super::clusters::ClusterCompiler;
 use super::naming::{self, resolve_gateway, resolve_short_name};
 use crate::config::virtual_service::{
-    HttpMatchRequest, HttpRoute, StringMatch as Condition, VirtualService,
+    HttpMatchRequest, HttpRedirect, HttpRoute, RedirectPort as Derive, StringMatch as Condition,
+    VirtualService,
 };
 use crate::config::{Diagnostic, Object, Severity};
-use crate::ids::RouteId;
+use crate::http::Scheme;
+use crate::ids::{HistogramSlot, RouteId};
 use crate::metrics::HistogramKey;
 use crate::router::{HeaderMatch, Matcher, PatternError, QueryMatch, StringMatch};
-use crate::snapshot::{Cluster, Destination, Forward, Route, RouteAction, RouteNames};
+use crate::snapshot::{
+    Cluster, Destination, DirectResponse, Forward, Redirect, RedirectPath, RedirectPort, Route,
+    RouteAction, RouteNames,
+};
 
 /// The server that routes are made for.
 pub struct ServerContext<'c> {
@@ -57,10 +62,6 @@ impl<'r> RouteCompiler<'r> {
     ) -> Vec<(Matcher, RouteId)> {
         let mut made = Vec::new();
         for (index, rule) in object.spec.http.iter().enumerate() {
-            if rule.route.is_empty() {
-                // Redirects, direct responses and delegates are reported by validation.
-                continue;
-            }
             let everything = [HttpMatchRequest::default()];
             let matches = if rule.match_.is_empty() { &everything[..] } else { &rule.match_ };
             for (position, condition) in matches.iter().enumerate() {
@@ -135,6 +136,11 @@ impl<'r> RouteCompiler<'r> {
             Some(name) => format!("{rule_name}.{name}"),
         };
         let virtual_service = naming::qualified(&object.key());
+        let names =
+            Box::new(RouteNames { route: name.clone(), virtual_service: virtual_service.clone() });
+        if let Some(action) = local_action(rule, condition, context) {
+            return Route { action, operation: self.operation(String::new()), names };
+        }
         let several = rule.route.len() > 1;
         let mut destinations = Vec::new();
         let mut total_weight = 0u64;
@@ -166,22 +172,87 @@ impl<'r> RouteCompiler<'r> {
             destinations.push(Destination { cluster, weight, histogram_slot });
         }
         let forward = match destinations.as_slice() {
+            // A delegate, which is not followed yet: its requests must not fall through to others.
+            [] => Forward::One(Destination {
+                cluster: None,
+                weight: 1,
+                histogram_slot: HistogramSlot::UNROUTED,
+            }),
             [only] => Forward::One(*only),
             _ => Forward::Several { destinations: destinations.into(), total_weight },
         };
-        let operation = match self.operations.get(operation.as_str()) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let new: Arc<str> = operation.into();
-                self.operations.insert(Arc::clone(&new));
-                new
-            }
-        };
-        Route {
-            action: RouteAction::Forward(forward),
-            operation,
-            names: Box::new(RouteNames { route: name, virtual_service }),
+        let operation = self.operation(operation);
+        Route { action: RouteAction::Forward(forward), operation, names }
+    }
+
+    /// The shared text of an operation.
+    fn operation(&mut self, text: String) -> Arc<str> {
+        if let Some(known) = self.operations.get(text.as_str()) {
+            return Arc::clone(known);
         }
+        let new: Arc<str> = text.into();
+        self.operations.insert(Arc::clone(&new));
+        new
+    }
+}
+
+/// What a rule answers itself, if it does.
+fn local_action(
+    rule: &HttpRoute,
+    condition: &HttpMatchRequest,
+    context: &ServerContext<'_>,
+) -> Option<RouteAction> {
+    if let Some(redirect) = &rule.redirect {
+        return Some(RouteAction::Redirect(Box::new(self::redirect(redirect, condition, context))));
+    }
+    let direct = rule.direct_response.as_ref()?;
+    let body = direct.body.as_ref();
+    let bytes = match body.and_then(|body| body.bytes.as_deref()) {
+        Some(encoded) => data_encoding::BASE64.decode(encoded.as_bytes()).unwrap_or_default(),
+        None => body.and_then(|body| body.string.clone()).unwrap_or_default().into_bytes(),
+    };
+    let status = u16::try_from(direct.status).unwrap_or(500);
+    Some(RouteAction::DirectResponse(Box::new(DirectResponse { status, body: bytes.into() })))
+}
+
+fn redirect(
+    redirect: &HttpRedirect,
+    condition: &HttpMatchRequest,
+    context: &ServerContext<'_>,
+) -> Redirect {
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let path = match (given(&redirect.uri), given(&redirect.prefix_rewrite)) {
+        (Some(uri), _) => RedirectPath::Full(uri),
+        (None, Some(replacement)) => {
+            let length = match &condition.uri {
+                Some(Condition::Prefix(prefix)) => prefix.len(),
+                // Without a match the prefix is `/`.
+                _ => 1,
+            };
+            RedirectPath::Prefix { length, replacement }
+        }
+        (None, None) => RedirectPath::Keep,
+    };
+    let port = match (redirect.port.and_then(|port| u16::try_from(port).ok()), redirect.derive_port)
+    {
+        (Some(port), _) => RedirectPort::Number(port),
+        (None, Some(Derive::FromProtocolDefault)) => RedirectPort::Default,
+        (None, Some(Derive::FromRequestPort)) => RedirectPort::Number(context.number),
+        (None, None) => RedirectPort::Keep,
+    };
+    Redirect {
+        status: match redirect.redirect_code {
+            None | Some(0) => 301,
+            Some(code) => u16::try_from(code).unwrap_or(301),
+        },
+        path,
+        authority: given(&redirect.authority),
+        scheme: match redirect.scheme.as_deref() {
+            Some("http") => Some(Scheme::Http),
+            Some("https") => Some(Scheme::Https),
+            _ => None,
+        },
+        port,
     }
 }
 

@@ -72,7 +72,10 @@ fn gateways_of_others_are_not_served() {
 fn a_listener_names_who_asked_for_it() {
     let snapshot = compiled(GATEWAY);
     let gateway = &snapshot.listeners[0].gateways[0];
-    assert!(gateway.starts_with("Gateway default/gw (") && gateway.contains("a.yaml:1:1"), "{gateway}");
+    assert!(
+        gateway.starts_with("Gateway default/gw (") && gateway.contains("a.yaml:1:1"),
+        "{gateway}"
+    );
 }
 
 const ROUTES: &str = "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n\
@@ -116,12 +119,15 @@ fn routes_lead_to_clusters_with_policy_and_endpoints() {
     let route = &snapshot.routes[0];
     assert_eq!(route.names.route, "rule.one");
     assert_eq!(&*route.operation, format!("{host}:9080/a*"));
-    let RouteAction::Forward(forward) = &snapshot.routes[1].action;
-    let Forward::Several { destinations, total_weight } = forward else {
-        panic!("two destinations: {forward:?}");
+    let action = &snapshot.routes[1].action;
+    let RouteAction::Forward(Forward::Several { destinations, total_weight }) = action else {
+        panic!("two destinations: {action:?}");
     };
     assert_eq!(*total_weight, 4);
-    assert_eq!(destinations.iter().map(|to| to.cluster.is_some()).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(
+        destinations.iter().map(|to| to.cluster.is_some()).collect::<Vec<_>>(),
+        [true, false]
+    );
 
     let shown = labels.labels(subset.endpoints[0].metric_slot);
     assert_eq!(shown.destination_workload, "reviews-v1");

@@ -61,7 +61,24 @@ pub fn write_local_reply(
     connection: Option<&str>,
     date: &[u8],
 ) {
+    write_configured_reply(out, status, None, body.as_bytes(), is_head, connection, date);
+}
+
+/// The reply of a route that is configured to answer itself: a redirect (`location`) or a fixed
+/// response with a `text/plain` body.
+pub fn write_configured_reply(
+    out: &mut Vec<u8>,
+    status: u16,
+    location: Option<&[u8]>,
+    body: &[u8],
+    is_head: bool,
+    connection: Option<&str>,
+    date: &[u8],
+) {
     write_status_line(out, status, status_reason(status).as_bytes());
+    if let Some(location) = location {
+        write_field(out, "location", location);
+    }
     let has_body = !matches!(status, 100..=199 | 204 | 304);
     if has_body {
         write_field(out, "content-length", itoa::Buffer::new().format(body.len()).as_bytes());
@@ -71,7 +88,7 @@ pub fn write_local_reply(
     }
     write_end(out, connection, date);
     if has_body && !is_head {
-        out.extend_from_slice(body.as_bytes());
+        out.extend_from_slice(body);
     }
 }
 

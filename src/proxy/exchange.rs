@@ -177,6 +177,14 @@ async fn one_request(
                 forward(context, connection, receiver, scratch, &plan, cluster, &replica).await;
             (after, replica)
         }
+        Decision::Configured { plan, route, replica } => {
+            let action = &replica.snapshot.route(route).action;
+            let read = pass_over_body(receiver, scratch, &plan);
+            let next =
+                local_reply::send_configured(context, connection, &plan, action, read, scratch)
+                    .await;
+            (if next { After::Next } else { After::Close }, replica)
+        }
         Decision::Reply { plan, error } => {
             let after = reply(context, connection, receiver, scratch, plan.as_ref(), error).await;
             (after, Rc::clone(&context.replica.borrow()))
@@ -264,22 +272,23 @@ async fn reply(
         }
         _ => {}
     });
-    // A body that is here completely can be passed over; otherwise the connection ends.
-    let mut read = false;
-    if let (Some(plan), Some(input)) = (plan, receiver.input.as_mut()) {
-        input.advance(plan.head_bytes);
-        let progress = Progress::default();
-        scratch.request.clear();
-        read = matches!(
-            request_body::begin(plan.body, input, &mut scratch.request, &progress),
-            Ok(RequestBody::Done)
-        );
-        scratch.info.request_body_bytes = progress.body_bytes.get();
-    }
+    let read = plan.is_some_and(|plan| pass_over_body(receiver, scratch, plan));
     match local_reply::send(context, connection, plan, error, read, scratch).await {
         true => After::Next,
         false => After::Close,
     }
+}
+
+/// Take a request that is answered here out of the receive buffer. A body that is here completely
+/// can be passed over (true); otherwise the connection ends after the answer.
+fn pass_over_body(receiver: &mut Receiver, scratch: &mut Scratch, plan: &Plan) -> bool {
+    let Some(input) = receiver.input.as_mut() else { return false };
+    input.advance(plan.head_bytes);
+    let progress = Progress::default();
+    scratch.request.clear();
+    let body = request_body::begin(plan.body, input, &mut scratch.request, &progress);
+    scratch.info.request_body_bytes = progress.body_bytes.get();
+    matches!(body, Ok(RequestBody::Done))
 }
 
 /// Send a request upstream and its response back, with the retries that are safe.

@@ -9,6 +9,7 @@ use super::request::Plan;
 use super::scratch::Scratch;
 use crate::http::Version;
 use crate::http1;
+use crate::snapshot::RouteAction;
 
 /// Answer with what `error` stands for. Returns whether the connection may serve another request.
 pub async fn send(
@@ -37,13 +38,69 @@ pub async fn send(
     if !plan.is_some_and(|plan| plan.is_head) && !info.grpc {
         info.response_body_bytes = answer.body.len() as u64;
     }
+    send_written(context, downstream, scratch).await && keep_alive
+}
+
+/// Answer as a route is configured to: a redirect or a fixed response. Returns whether the
+/// connection may serve another request.
+pub async fn send_configured(
+    context: &WorkerContext,
+    downstream: &Downstream,
+    plan: &Plan,
+    action: &RouteAction,
+    request_is_read: bool,
+    scratch: &mut Scratch,
+) -> bool {
+    let (status, body) = match action {
+        RouteAction::Redirect(redirect) => (redirect.status, &[][..]),
+        RouteAction::DirectResponse(direct) => (direct.status, &*direct.body),
+        RouteAction::Forward(_) => return false,
+    };
+    let location = matches!(action, RouteAction::Redirect(_)).then_some(&*scratch.location);
+    let keep_alive = plan.keep_alive
+        && request_is_read
+        && !context.draining.get()
+        && downstream.listener.route_table.get().is_some();
+    let out = &mut scratch.response;
+    out.clear();
+    let connection = match (keep_alive, plan.version) {
+        (false, _) => Some("close"),
+        (true, Version::Http10) => Some("keep-alive"),
+        (true, _) => None,
+    };
+    let date = context.clock.date();
+    http1::encode::write_configured_reply(
+        out,
+        status,
+        location,
+        body,
+        plan.is_head,
+        connection,
+        &date,
+    );
+    let info = &mut scratch.info;
+    info.details = "direct_response";
+    info.response_code = status;
+    info.response_bytes = scratch.response.len() as u64;
+    if !plan.is_head {
+        info.response_body_bytes = body.len() as u64;
+    }
+    send_written(context, downstream, scratch).await && keep_alive
+}
+
+/// Send what stands in `Scratch::response`.
+async fn send_written(
+    context: &WorkerContext,
+    downstream: &Downstream,
+    scratch: &mut Scratch,
+) -> bool {
     let progress_ms = context.progress_timeout_ms();
     downstream.send_until(context.clock.milliseconds(Instant::now()) + progress_ms);
     let bytes = std::mem::take(&mut scratch.response);
     let (outcome, bytes) = downstream.stream.send_all(bytes).await;
     downstream.send_until(u64::MAX);
     scratch.response = bytes;
-    outcome.is_ok() && keep_alive
+    outcome.is_ok()
 }
 
 fn write(

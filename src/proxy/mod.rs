@@ -17,6 +17,7 @@ pub mod error;
 pub mod exchange;
 pub mod local_reply;
 pub mod record;
+pub mod redirect;
 pub mod request;
 pub mod request_body;
 pub mod response;

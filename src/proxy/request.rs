@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::context::{Replica, WorkerContext};
 use super::downstream::Downstream;
 use super::error::ProxyError;
+use super::redirect::write_location;
 use super::scratch::Scratch;
 use super::upstream_head::{Forwarded, format_request_id, write_upstream_head};
 use crate::http::{BodyLength, RequestHead, Scheme, Version, path};
@@ -49,6 +50,15 @@ pub enum Decision {
         plan: Plan,
         /// Where it goes.
         cluster: ClusterId,
+        /// The configuration that this request keeps.
+        replica: Rc<Replica>,
+    },
+    /// Answer as this route says; where a redirect leads stands in `Scratch::location`.
+    Configured {
+        /// What the head asked for.
+        plan: Plan,
+        /// The route.
+        route: RouteId,
         /// The configuration that this request keeps.
         replica: Rc<Replica>,
     },
@@ -100,7 +110,8 @@ pub fn prepare(
         scratch.fields.clear();
     }
     match route(context, downstream, &parsed, &replica, scratch) {
-        Ok(cluster) => Decision::Forward { plan, cluster, replica },
+        Ok(Routed::Forward(cluster)) => Decision::Forward { plan, cluster, replica },
+        Ok(Routed::Configured(route)) => Decision::Configured { plan, route, replica },
         Err(error) => Decision::Reply { plan: Some(plan), error },
     }
 }
@@ -117,14 +128,20 @@ fn is_idempotent(method: &[u8]) -> bool {
     matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
 }
 
-/// Find the destination and write the upstream head.
+/// What a route came to.
+enum Routed {
+    Forward(ClusterId),
+    Configured(RouteId),
+}
+
+/// Find the destination and write the upstream head, or where a redirect leads.
 fn route(
     context: &WorkerContext,
     downstream: &Downstream,
     parsed: &ParsedRequest<'_>,
     replica: &Replica,
     scratch: &mut Scratch,
-) -> Result<ClusterId, ProxyError> {
+) -> Result<Routed, ProxyError> {
     let head = &parsed.head;
     let snapshot = &replica.snapshot;
     if head.version == Version::Http10 && snapshot.settings.reject_http10 {
@@ -153,7 +170,14 @@ fn route(
     let info = &mut scratch.info;
     info.route = Some(route_id);
     let route = snapshot.route(route_id);
-    let RouteAction::Forward(forward) = &route.action;
+    let forward = match &route.action {
+        RouteAction::Forward(forward) => forward,
+        RouteAction::Redirect(redirect) => {
+            write_location(&mut scratch.location, redirect, &head);
+            return Ok(Routed::Configured(route_id));
+        }
+        RouteAction::DirectResponse(_) => return Ok(Routed::Configured(route_id)),
+    };
     let destination = match forward {
         Forward::One(only) => only,
         Forward::Several { destinations, total_weight } => {
@@ -183,5 +207,5 @@ fn route(
         let forwarded_for = scratch.request.get(written.forwarded_for).unwrap_or_default();
         scratch.fields.set_forwarded_for(forwarded_for);
     }
-    Ok(cluster)
+    Ok(Routed::Forward(cluster))
 }

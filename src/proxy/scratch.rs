@@ -13,6 +13,8 @@ pub struct Scratch {
     pub attempt_count_at: usize,
     /// The head that goes to the client.
     pub response: Vec<u8>,
+    /// Where a redirect leads.
+    pub location: Vec<u8>,
     /// A path made canonical.
     pub path: Vec<u8>,
     /// What the access log shows of the request.
@@ -29,6 +31,7 @@ impl Scratch {
             request: Vec::with_capacity(2048),
             attempt_count_at: 0,
             response: Vec::with_capacity(2048),
+            location: Vec::new(),
             path: Vec::new(),
             fields: RequestFields::default(),
             tried: Vec::with_capacity(4),

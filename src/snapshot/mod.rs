@@ -8,6 +8,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use crate::http::Scheme;
 use crate::ids::{ClusterId, HistogramSlot, ListenerId, MetricSlot, RouteId};
 use crate::router::RouteTable;
 
@@ -121,6 +124,63 @@ pub struct RouteNames {
 pub enum RouteAction {
     /// Send it to one of these destinations.
     Forward(Forward),
+    /// Answer with a redirect.
+    Redirect(Box<Redirect>),
+    /// Answer with a fixed response.
+    DirectResponse(Box<DirectResponse>),
+}
+
+/// An answer that sends the client elsewhere (Istio's `HTTPRedirect`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Redirect {
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+    /// What becomes of the path.
+    pub path: RedirectPath,
+    /// Replaces host and port of the request.
+    pub authority: Option<String>,
+    /// Replaces the scheme.
+    pub scheme: Option<Scheme>,
+    /// What becomes of the port.
+    pub port: RedirectPort,
+}
+
+/// The path of a redirect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RedirectPath {
+    /// As it was.
+    #[default]
+    Keep,
+    /// This path. The query goes on unless the path brings one.
+    Full(String),
+    /// This instead of the first bytes of the path, which the route's prefix matched.
+    Prefix {
+        /// How many bytes the prefix has.
+        length: usize,
+        /// What comes in their place.
+        replacement: String,
+    },
+}
+
+/// The port of a redirect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RedirectPort {
+    /// That of the request, unless the scheme changes and it was the old one's default.
+    #[default]
+    Keep,
+    /// None: the scheme's default.
+    Default,
+    /// This one, left out when it is the scheme's default.
+    Number(u16),
+}
+
+/// A fixed response (Istio's `HTTPDirectResponse`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectResponse {
+    /// Status.
+    pub status: u16,
+    /// Body, `text/plain`; empty for none.
+    pub body: Bytes,
 }
 
 /// Where requests go.

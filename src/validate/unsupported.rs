@@ -91,11 +91,8 @@ fn virtual_service(findings: &mut Findings<'_, VirtualService>) {
 }
 
 fn http_route(findings: &mut Findings<'_, VirtualService>, route: &HttpRoute, field: &str) {
-    let left_out = "the rule is left out, later rules may take its requests";
     let rows = [
-        ("redirect", route.redirect.is_some(), left_out),
-        ("directResponse", route.direct_response.is_some(), left_out),
-        ("delegate", route.delegate.is_some(), left_out),
+        ("delegate", route.delegate.is_some(), "its requests get 503 (NC)"),
         ("rewrite", route.rewrite.is_some(), "path and host go on unchanged"),
         ("timeout", route.timeout.is_some(), "requests may take any time"),
         ("retries", route.retries.is_some(), "Istio's default policy is used"),

@@ -171,6 +171,11 @@ fn http_route(findings: &mut Of<'_>, route: &HttpRoute, field: &str, delegate: b
         if body.string.is_some() == body.bytes.is_some() {
             findings.error(&field, "one of `string` and `bytes` is needed", "");
         }
+        if let Some(text) = &body.bytes
+            && data_encoding::BASE64.decode(text.as_bytes()).is_err()
+        {
+            findings.error(&format!("{field}.bytes"), "not base64", "");
+        }
         // Four characters of base64 are three bytes.
         let bytes = body.string.as_ref().map_or(0, String::len)
             + body.bytes.as_ref().map_or(0, |text| text.len() / 4 * 3);

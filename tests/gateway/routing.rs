@@ -78,6 +78,9 @@ struct Expected {
     #[serde(default)]
     seen: BTreeMap<String, String>,
     body: Option<String>,
+    /// Fields of the answer.
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
     /// `%RESPONSE_FLAGS%` of the access log.
     flags: Option<String>,
     /// `%RESPONSE_CODE_DETAILS%`.
@@ -110,6 +113,7 @@ fn once() -> u32 {
 struct Answer {
     status: u16,
     upstream: Option<String>,
+    headers: Vec<(String, String)>,
     body: String,
 }
 
@@ -197,9 +201,16 @@ async fn ask(request: &Asked, port: u16, index: usize) -> Vec<Answer> {
             .headers()
             .get("x-upstream")
             .map(|value| value.to_str().expect("text").to_owned());
+        let headers = response
+            .headers()
+            .iter()
+            .map(|(name, value)| {
+                (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+            })
+            .collect();
         let body = response.into_body().collect().await.expect("a body").to_bytes();
         let body = String::from_utf8_lossy(&body).into_owned();
-        answers.push(Answer { status, upstream, body });
+        answers.push(Answer { status, upstream, headers, body });
     }
     answers
 }
@@ -221,6 +232,12 @@ fn ask_raw(request: &Asked, port: u16, index: usize) -> Answer {
     Answer {
         status: response.status,
         upstream: response.header("x-upstream").map(str::to_owned),
+        headers: response
+            .head
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+            .collect(),
         body: String::from_utf8_lossy(&response.body).into_owned(),
     }
 }
@@ -237,6 +254,12 @@ fn judge(case: &Case, answers: &[Answer], upstreams: &BTreeMap<&str, Upstream>) 
         }
         if expect.shares.is_empty() && answer.upstream != expect.upstream {
             return Some(format!("from {:?} instead of {:?}", answer.upstream, expect.upstream));
+        }
+        for (name, value) in &expect.headers {
+            let got = answer.headers.iter().find(|(field, _)| field == name);
+            if got.is_none_or(|(_, got)| got != value) {
+                return Some(format!("{name}: {got:?} instead of {value:?}"));
+            }
         }
         if let Some(body) = &expect.body
             && *body != answer.body
@@ -330,6 +353,7 @@ macro_rules! conformance {
 conformance! {
     balancing
     destinations
+    direct_responses
     gateways
     headers
     hello
@@ -339,6 +363,7 @@ conformance! {
     normalization
     paths
     query
+    redirects
     service_hosts
     subsets
     weights
