@@ -184,11 +184,20 @@ fn add(endpoints: &mut Vec<EndpointRecord>, endpoint: EndpointRecord) {
     }
 }
 
-/// Labels of a slice that say nothing about the workload.
-fn is_managed(label: &str) -> bool {
-    ["kubernetes.io/", "endpointslice.kubernetes.io/", "service.kubernetes.io/"]
+/// Labels of endpoints. In a cluster they are the Pod's. Files have no Pods: the labels of the object
+/// that lists the endpoints stand for them, so that a slice per version makes subsets possible; those
+/// that the cluster manages say nothing about the workload.
+fn workload_labels(meta: &ObjectMeta) -> BTreeMap<String, String> {
+    let is_managed = |label: &str| {
+        ["kubernetes.io/", "endpointslice.kubernetes.io/", "service.kubernetes.io/"]
+            .iter()
+            .any(|prefix| label.starts_with(prefix))
+    };
+    meta.labels
         .iter()
-        .any(|prefix| label.starts_with(prefix))
+        .filter(|(label, _)| !is_managed(label))
+        .map(|(label, value)| (label.clone(), value.clone()))
+        .collect()
 }
 
 fn from_slice(
@@ -207,15 +216,7 @@ fn from_slice(
     else {
         return;
     };
-    // In a cluster the labels are the Pod's. Files have no Pods: a slice's own labels stand for
-    // them, so that a slice per version makes subsets possible.
-    let labels: BTreeMap<String, String> = slice
-        .meta
-        .labels
-        .iter()
-        .filter(|(label, _)| !is_managed(label))
-        .map(|(label, value)| (label.clone(), value.clone()))
-        .collect();
+    let labels = workload_labels(&slice.meta);
     for endpoint in &slice.spec.endpoints {
         let conditions = endpoint.conditions.clone().unwrap_or_default();
         if conditions.terminating == Some(true) && !publish_not_ready {
@@ -268,13 +269,7 @@ fn from_endpoints(
     endpoints: &mut Vec<EndpointRecord>,
 ) {
     let name = port.name.as_deref().unwrap_or_default();
-    let labels: BTreeMap<String, String> = object
-        .meta
-        .labels
-        .iter()
-        .filter(|(label, _)| !is_managed(label))
-        .map(|(label, value)| (label.clone(), value.clone()))
-        .collect();
+    let labels = workload_labels(&object.meta);
     for subset in &object.spec.subsets {
         let Some(target) =
             subset.ports.iter().find(|target| target.name.as_deref().unwrap_or_default() == name)

@@ -53,3 +53,19 @@ impl AsFd for StreamDescriptor<'_> {
         unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) }
     }
 }
+
+/// For tests: a connection of ours and its other end. With `receive_buffer_bytes` the other end takes
+/// so little that a send waits for its reader.
+#[cfg(test)]
+pub async fn loopback_pair(
+    driver: Driver,
+    receive_buffer_bytes: Option<usize>,
+) -> (Stream, std::net::TcpStream) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    if let Some(bytes) = receive_buffer_bytes {
+        SockRef::from(&listener).set_recv_buffer_size(bytes).expect("a buffer size");
+    }
+    let address = listener.local_addr().expect("bound");
+    let ours = connect(address, Duration::from_secs(10), driver).await.expect("it listens");
+    (ours, listener.accept().expect("connected").0)
+}

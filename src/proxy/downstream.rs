@@ -36,6 +36,16 @@ pub enum Phase {
     Tunnel,
 }
 
+/// How a request left its connection.
+pub enum After {
+    /// It can serve another one.
+    Next,
+    /// It must be closed, in order.
+    Close,
+    /// It must be cut: the client has a part of a response.
+    Cut,
+}
+
 /// A client's connection.
 pub struct Downstream {
     /// The socket.
@@ -285,26 +295,17 @@ impl DownstreamTable {
 mod tests {
     use super::*;
     use std::io::Read;
-    use std::net::{TcpListener, TcpStream};
     use std::time::Duration;
 
+    use crate::net::connect::loopback_pair;
     use crate::net::runtime::{self, Driver, DriverChoice};
-
-    async fn connection(driver: Driver) -> (Stream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("bound");
-        let ours = crate::net::connect::connect(address, Duration::from_secs(10), driver)
-            .await
-            .expect("it listens");
-        (ours, listener.accept().expect("connected").0)
-    }
 
     #[test]
     fn a_client_that_went_away_before_its_upstream_was_there_ends_it() {
         let (driver, _) = Driver::choose(DriverChoice::Auto).expect("epoll at least");
         let read = runtime::run(driver, async {
-            let (client, client_end) = connection(driver).await;
-            let (upstream, mut upstream_end) = connection(driver).await;
+            let (client, client_end) = loopback_pair(driver, None).await;
+            let (upstream, mut upstream_end) = loopback_pair(driver, None).await;
             let slot = ListenerSlot {
                 address: SocketAddr::from(([127, 0, 0, 1], 80)),
                 route_table: Cell::new(None),

@@ -6,29 +6,21 @@
 //! connection is idle again.
 
 use std::net::{Shutdown, SocketAddr};
-use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::attempt::{self, Attempt};
 use super::context::{Replica, WorkerContext};
-use super::downstream::{Downstream, ListenerSlot, Phase};
+use super::downstream::{After, Downstream, ListenerSlot, Phase};
 use super::error::ProxyError;
+use super::forward::forward;
 use super::local_reply;
+use super::receiver::Receiver;
 use super::request::{self, Decision, Plan};
-use super::request_body::{self, Progress, Pumped, RequestBody};
-use super::response::{self, Responded};
+use super::request_body::{self, Progress, RequestBody};
 use super::scratch::Scratch;
-use super::tunnel;
 use crate::http1::{HeadScanner, RequestError};
-use crate::ids::ClusterId;
-use crate::limits::DEFAULT_RETRIES;
 use crate::net::{Buffer, Stream};
-use crate::stream_info::ResponseFlags;
 
-/// Base of the wait before a retry (Envoy's `retry_back_off.base_interval`).
-const RETRY_BACKOFF_MS: u64 = 25;
 /// How long a client may keep sending after a response that ended the connection.
 const LINGER_MS: u64 = 1000;
 /// How much of that is read and thrown away.
@@ -74,16 +66,6 @@ fn wait_for_request(context: &WorkerContext, connection: &Downstream, now: Insta
     connection.wait(Phase::Idle, deadline);
 }
 
-/// How a request left its connection.
-enum After {
-    /// It can serve another one.
-    Next,
-    /// It must be closed, in order.
-    Close,
-    /// It must be cut: the client has a part of a response.
-    Cut,
-}
-
 /// Serve the request whose first bytes are in `input`, and those pipelined behind it. Returns the
 /// idle buffer, empty, when the connection is to wait for another request.
 async fn exchange(
@@ -92,7 +74,7 @@ async fn exchange(
     input: Buffer,
 ) -> Option<Buffer> {
     let mut scratch = context.take_scratch();
-    let mut receiver = Receiver { input: Some(input), idle: None };
+    let mut receiver = Receiver::new(input);
     let after = loop {
         match one_request(&context, &connection, &mut receiver, &mut scratch).await {
             After::Next => {
@@ -115,44 +97,6 @@ async fn exchange(
         After::Cut => {
             connection.stream.reset_on_close();
             None
-        }
-    }
-}
-
-/// What a connection receives into, and the idle buffer while a larger one took its place.
-struct Receiver {
-    /// `None` only while a body is streamed.
-    input: Option<Buffer>,
-    idle: Option<Buffer>,
-}
-
-impl Receiver {
-    fn into_idle(self, context: &WorkerContext) -> Buffer {
-        match (self.idle, self.input) {
-            (Some(idle), Some(input)) => {
-                context.buffers.give(input);
-                idle
-            }
-            (Some(idle), None) => idle,
-            (None, Some(input)) if input.is_idle_size() => input,
-            (None, _) => Buffer::idle(),
-        }
-    }
-
-    fn grow(&mut self, context: &WorkerContext) -> bool {
-        let Some(input) = self.input.take() else { return false };
-        match context.buffers.grow(input) {
-            Ok((larger, idle)) => {
-                self.input = Some(larger);
-                if idle.is_some() {
-                    self.idle = idle;
-                }
-                true
-            }
-            Err(same) => {
-                self.input = Some(same);
-                false
-            }
         }
     }
 }
@@ -180,13 +124,15 @@ async fn one_request(
         Decision::Configured { plan, route, replica } => {
             let action = &replica.snapshot.route(route).action;
             let read = pass_over_body(receiver, scratch, &plan);
-            let next =
+            let after =
                 local_reply::send_configured(context, connection, &plan, action, read, scratch)
                     .await;
-            (if next { After::Next } else { After::Close }, replica)
+            (after, replica)
         }
         Decision::Reply { plan, error } => {
-            let after = reply(context, connection, receiver, scratch, plan.as_ref(), error).await;
+            let plan = plan.as_ref();
+            let read = plan.is_some_and(|plan| pass_over_body(receiver, scratch, plan));
+            let after = local_reply::send(context, connection, plan, error, read, scratch).await;
             (after, Rc::clone(&context.replica.borrow()))
         }
         // `read_head` returns only decisions.
@@ -257,28 +203,6 @@ fn reject(
     Decision::Reply { plan: None, error }
 }
 
-/// Answer a request ourselves.
-async fn reply(
-    context: &WorkerContext,
-    connection: &Downstream,
-    receiver: &mut Receiver,
-    scratch: &mut Scratch,
-    plan: Option<&Plan>,
-    error: ProxyError,
-) -> After {
-    context.count(|counters, _| match error {
-        ProxyError::Request(_) | ProxyError::RequestBody => {
-            counters.downstream_protocol_errors += 1
-        }
-        _ => {}
-    });
-    let read = plan.is_some_and(|plan| pass_over_body(receiver, scratch, plan));
-    match local_reply::send(context, connection, plan, error, read, scratch).await {
-        true => After::Next,
-        false => After::Close,
-    }
-}
-
 /// Take a request that is answered here out of the receive buffer. A body that is here completely
 /// can be passed over (true); otherwise the connection ends after the answer.
 fn pass_over_body(receiver: &mut Receiver, scratch: &mut Scratch, plan: &Plan) -> bool {
@@ -289,259 +213,6 @@ fn pass_over_body(receiver: &mut Receiver, scratch: &mut Scratch, plan: &Plan) -
     let body = request_body::begin(plan.body, input, &mut scratch.request, &progress);
     scratch.info.request_body_bytes = progress.body_bytes.get();
     matches!(body, Ok(RequestBody::Done))
-}
-
-/// Send a request upstream and its response back, with the retries that are safe.
-async fn forward(
-    context: &WorkerContext,
-    connection: &Downstream,
-    receiver: &mut Receiver,
-    scratch: &mut Scratch,
-    plan: &Plan,
-    cluster: ClusterId,
-    replica: &Replica,
-) -> After {
-    let progress = Progress::default();
-    let body = {
-        let Some(input) = receiver.input.as_mut() else { return After::Close };
-        input.advance(plan.head_bytes);
-        match request_body::begin(plan.body, input, &mut scratch.request, &progress) {
-            Ok(body) => body,
-            Err(error) => {
-                return reply_now(context, connection, scratch, plan, error, false).await;
-            }
-        }
-    };
-    let mut body = Some(body);
-    let mut retries = 0;
-    let mut fresh = false;
-    let outcome = loop {
-        let mut attempt = match attempt::begin(context, replica, cluster, fresh, scratch).await {
-            Ok(attempt) => attempt,
-            Err(error) => {
-                // Istio's default policy: connect failures, on another endpoint, twice.
-                let connect_failed = matches!(
-                    error,
-                    ProxyError::UpstreamConnect | ProxyError::UpstreamConnectTimeout
-                );
-                if connect_failed && retries < DEFAULT_RETRIES {
-                    retries += 1;
-                    back_off(context, retries).await;
-                    count_attempt(context, scratch, retries);
-                    continue;
-                }
-                if connect_failed && retries > 0 {
-                    scratch.info.flags.insert(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
-                }
-                break Err(error);
-            }
-        };
-        connection.set_upstream(Some(attempt.connection.stream().clone()));
-        if context.access_log.borrow().is_some() {
-            scratch.info.upstream_local_address = attempt.connection.local_address();
-        }
-        let (responded, send_failed) = send_and_relay(
-            context,
-            connection,
-            receiver,
-            scratch,
-            plan,
-            &mut body,
-            &progress,
-            &mut attempt,
-        )
-        .await;
-        let Responded::Nothing(error) = responded else { break Ok((responded, attempt)) };
-        let reused = attempt.reused;
-        attempt.close(context);
-        // The endpoint had closed the kept connection: nothing of the request was served.
-        let stale = reused && error == ProxyError::UpstreamClosed;
-        let safe = plan.idempotent || send_failed;
-        // Once the rest of a body was asked for, what came of it may be lost.
-        if stale && safe && body.is_some() && !fresh && !connection.gone() {
-            fresh = true;
-            retries += 1;
-            // The same endpoint is as good as any other for a fresh connection.
-            scratch.tried.pop();
-            count_attempt(context, scratch, retries);
-            continue;
-        }
-        break Err(error);
-    };
-    scratch.info.request_bytes += progress.wire_bytes.get();
-    scratch.info.request_body_bytes = progress.body_bytes.get();
-    match outcome {
-        Err(error) => {
-            let read = progress.request_done.get() && receiver.input.is_some();
-            reply_now(context, connection, scratch, plan, error, read).await
-        }
-        Ok((Responded::Complete { upstream_reusable, keep_alive }, attempt)) => {
-            if upstream_reusable {
-                attempt.check_in(context, context.clock.coarse_milliseconds());
-            } else {
-                attempt.close(context);
-            }
-            // A request that is still coming would be taken for the next one.
-            let read = progress.request_done.get() && receiver.input.is_some();
-            if keep_alive && read { After::Next } else { After::Close }
-        }
-        Ok((Responded::Switched(from_upstream), attempt)) => {
-            run_tunnel(context, connection, receiver, scratch, &attempt, from_upstream).await;
-            attempt.close(context);
-            After::Close
-        }
-        Ok((Responded::Cut | Responded::Nothing(_), attempt)) => {
-            attempt.close(context);
-            After::Cut
-        }
-    }
-}
-
-/// Send the request on `attempt` and relay the response while the rest of the body streams. The
-/// second value: the kernel took nothing of the request, the connection was dead.
-#[expect(clippy::too_many_arguments, reason = "the state of one request, used in one place")]
-async fn send_and_relay(
-    context: &WorkerContext,
-    connection: &Downstream,
-    receiver: &mut Receiver,
-    scratch: &mut Scratch,
-    plan: &Plan,
-    body: &mut Option<RequestBody>,
-    progress: &Progress,
-    attempt: &mut Attempt,
-) -> (Responded, bool) {
-    let head = std::mem::take(&mut scratch.request);
-    let now_ms = context.clock.coarse_milliseconds();
-    connection.upstream_until(now_ms.saturating_add(context.progress_timeout_ms()));
-    let (outcome, head) = attempt.connection.stream().send_all(head).await;
-    connection.upstream_until(u64::MAX);
-    scratch.request = head;
-    let cut_short = match outcome {
-        Ok(()) => false,
-        Err((_, 0)) => return (Responded::Nothing(ProxyError::UpstreamClosed), true),
-        // It took a part and no more: it may have answered already (413, say).
-        Err(_) => true,
-    };
-    // On a kept connection the request left as soon as it was read: no need to ask the clock again.
-    let sent = if attempt.reused && scratch.info.attempts == 1 {
-        scratch.info.started
-    } else {
-        Instant::now()
-    };
-    let upstream = attempt.connection.stream().clone();
-    let mut relay = pin!(response::relay(
-        context,
-        connection,
-        &mut attempt.connection,
-        plan,
-        scratch,
-        progress,
-        sent,
-    ));
-    if progress.request_done.get() || cut_short {
-        let responded = match relay.await {
-            Responded::Complete { keep_alive, .. } if cut_short => {
-                progress.request_done.set(false);
-                Responded::Complete { upstream_reusable: false, keep_alive }
-            }
-            responded => responded,
-        };
-        return (responded, false);
-    }
-    let (Some(rest), Some(input)) = (body.take(), receiver.input.take()) else {
-        return (Responded::Nothing(ProxyError::UpstreamClosed), false);
-    };
-    let mut pump = context
-        .pumps
-        .place(|| request_body::pump(context, connection, upstream, rest, input, progress));
-    let mut pumping = true;
-    let responded = std::future::poll_fn(|task| {
-        if pumping && let Poll::Ready(pumped) = Pin::new(&mut pump).poll(task) {
-            pumping = false;
-            match pumped {
-                Pumped::Done(input) => receiver.input = Some(input),
-                // Its response may be on the way already.
-                Pumped::UpstreamGone => {}
-                Pumped::Client(error) => {
-                    let begun = progress.response_started.get() || progress.sending.get();
-                    return Poll::Ready(if begun {
-                        Responded::Cut
-                    } else {
-                        Responded::Nothing(error)
-                    });
-                }
-            }
-        }
-        relay.as_mut().poll(task)
-    })
-    .await;
-    (responded, false)
-}
-
-/// Answer `error` after the request had been on its way.
-async fn reply_now(
-    context: &WorkerContext,
-    connection: &Downstream,
-    scratch: &mut Scratch,
-    plan: &Plan,
-    error: ProxyError,
-    read: bool,
-) -> After {
-    context.count(|counters, _| match error {
-        ProxyError::UpstreamProtocol(_) | ProxyError::UpstreamInterim => {
-            counters.upstream_protocol_errors += 1;
-        }
-        ProxyError::RequestBody => counters.downstream_protocol_errors += 1,
-        _ => {}
-    });
-    match local_reply::send(context, connection, Some(plan), error, read, scratch).await {
-        true => After::Next,
-        false if error == ProxyError::DownstreamGone => After::Cut,
-        false => After::Close,
-    }
-}
-
-/// Wait a random part of the n-th retry's interval (Envoy: up to `(2^n - 1) * base`, at most ten
-/// times the base).
-async fn back_off(context: &WorkerContext, retry: u32) {
-    let longest = (((1u64 << retry.min(10)) - 1) * RETRY_BACKOFF_MS).min(RETRY_BACKOFF_MS * 10);
-    let wait = context.random.borrow_mut().u64(..longest.max(1));
-    // Boxed: a timer is large, and the rare retry must not enlarge every exchange.
-    Box::pin(crate::net::sleep(Duration::from_millis(wait))).await;
-}
-
-/// Note a further attempt in the head that is sent again.
-fn count_attempt(context: &WorkerContext, scratch: &mut Scratch, retries: u32) {
-    context.count(|counters, _| counters.upstream_retries += 1);
-    if let Some(digit) = scratch.request.get_mut(scratch.attempt_count_at) {
-        *digit = b'1' + retries.min(8) as u8;
-    }
-}
-
-async fn run_tunnel(
-    context: &WorkerContext,
-    connection: &Downstream,
-    receiver: &mut Receiver,
-    scratch: &mut Scratch,
-    attempt: &Attempt,
-    from_upstream: Buffer,
-) {
-    context.count(|counters, gauges| {
-        counters.tunnels_opened += 1;
-        gauges.tunnels_active += 1;
-    });
-    connection.wait_unbounded(Phase::Tunnel);
-    let from_client = receiver.input.take().unwrap_or_else(Buffer::idle);
-    let upstream = attempt.connection.stream();
-    let tunnel = context
-        .tunnels
-        .place(|| tunnel::run(context, &connection.stream, upstream, from_client, from_upstream));
-    let moved = tunnel.await;
-    scratch.info.request_body_bytes += moved.up_bytes;
-    scratch.info.request_bytes += moved.up_bytes;
-    scratch.info.response_body_bytes += moved.down_bytes;
-    scratch.info.response_bytes += moved.down_bytes;
-    context.count(|_, gauges| gauges.tunnels_active -= 1);
 }
 
 /// Write the record of a request.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::context::WorkerContext;
-use super::downstream::Downstream;
+use super::downstream::{After, Downstream};
 use super::error::{Answer, ProxyError};
 use super::request::Plan;
 use super::scratch::Scratch;
@@ -11,7 +11,7 @@ use crate::http::Version;
 use crate::http1;
 use crate::snapshot::RouteAction;
 
-/// Answer with what `error` stands for. Returns whether the connection may serve another request.
+/// Answer with what `error` stands for, and count it.
 pub async fn send(
     context: &WorkerContext,
     downstream: &Downstream,
@@ -19,18 +19,25 @@ pub async fn send(
     error: ProxyError,
     request_is_read: bool,
     scratch: &mut Scratch,
-) -> bool {
+) -> After {
+    context.count(|counters, _| match error {
+        ProxyError::Request(_) | ProxyError::RequestBody => {
+            counters.downstream_protocol_errors += 1;
+        }
+        ProxyError::UpstreamProtocol(_) | ProxyError::UpstreamInterim => {
+            counters.upstream_protocol_errors += 1;
+        }
+        _ => {}
+    });
     let answer = error.answer();
     scratch.info.flags.insert(answer.flags);
     scratch.info.details = answer.details;
     if answer.status == 0 {
-        return false;
+        return After::Cut;
     }
-    let keep_alive = plan.is_some_and(|plan| plan.keep_alive)
-        && request_is_read
+    let keep_alive = request_is_read
         && !answer.close
-        && downstream.listener.route_table.get().is_some()
-        && !context.draining.get();
+        && plan.is_some_and(|plan| may_keep_alive(context, downstream, plan));
     write(context, plan, &answer, keep_alive, scratch);
     let info = &mut scratch.info;
     info.response_code = answer.status;
@@ -38,11 +45,10 @@ pub async fn send(
     if !plan.is_some_and(|plan| plan.is_head) && !info.grpc {
         info.response_body_bytes = answer.body.len() as u64;
     }
-    send_written(context, downstream, scratch).await && keep_alive
+    send_written(context, downstream, scratch, keep_alive).await
 }
 
-/// Answer as a route is configured to: a redirect or a fixed response. Returns whether the
-/// connection may serve another request.
+/// Answer as a route is configured to: a redirect or a fixed response.
 pub async fn send_configured(
     context: &WorkerContext,
     downstream: &Downstream,
@@ -50,24 +56,17 @@ pub async fn send_configured(
     action: &RouteAction,
     request_is_read: bool,
     scratch: &mut Scratch,
-) -> bool {
+) -> After {
     let (status, body) = match action {
         RouteAction::Redirect(redirect) => (redirect.status, &[][..]),
         RouteAction::DirectResponse(direct) => (direct.status, &*direct.body),
-        RouteAction::Forward(_) => return false,
+        RouteAction::Forward(_) => return After::Close,
     };
     let location = matches!(action, RouteAction::Redirect(_)).then_some(&*scratch.location);
-    let keep_alive = plan.keep_alive
-        && request_is_read
-        && !context.draining.get()
-        && downstream.listener.route_table.get().is_some();
+    let keep_alive = request_is_read && may_keep_alive(context, downstream, plan);
     let out = &mut scratch.response;
     out.clear();
-    let connection = match (keep_alive, plan.version) {
-        (false, _) => Some("close"),
-        (true, Version::Http10) => Some("keep-alive"),
-        (true, _) => None,
-    };
+    let connection = connection_option(Some(plan), keep_alive);
     let date = context.clock.date();
     http1::encode::write_configured_reply(
         out,
@@ -85,7 +84,21 @@ pub async fn send_configured(
     if !plan.is_head {
         info.response_body_bytes = body.len() as u64;
     }
-    send_written(context, downstream, scratch).await && keep_alive
+    send_written(context, downstream, scratch, keep_alive).await
+}
+
+/// Can the connection serve another request: did the client ask for that, and do we still serve here?
+fn may_keep_alive(context: &WorkerContext, downstream: &Downstream, plan: &Plan) -> bool {
+    plan.keep_alive && !context.draining.get() && downstream.listener.route_table.get().is_some()
+}
+
+/// What `connection` has to say, if anything.
+fn connection_option(plan: Option<&Plan>, keep_alive: bool) -> Option<&'static str> {
+    match plan {
+        _ if !keep_alive => Some("close"),
+        Some(plan) if plan.version == Version::Http10 => Some("keep-alive"),
+        _ => None,
+    }
 }
 
 /// Send what stands in `Scratch::response`.
@@ -93,14 +106,15 @@ async fn send_written(
     context: &WorkerContext,
     downstream: &Downstream,
     scratch: &mut Scratch,
-) -> bool {
+    keep_alive: bool,
+) -> After {
     let progress_ms = context.progress_timeout_ms();
     downstream.send_until(context.clock.milliseconds(Instant::now()) + progress_ms);
     let bytes = std::mem::take(&mut scratch.response);
     let (outcome, bytes) = downstream.stream.send_all(bytes).await;
     downstream.send_until(u64::MAX);
     scratch.response = bytes;
-    outcome.is_ok()
+    if outcome.is_ok() && keep_alive { After::Next } else { After::Close }
 }
 
 fn write(
@@ -112,11 +126,7 @@ fn write(
 ) {
     let out = &mut scratch.response;
     out.clear();
-    let connection = match plan {
-        Some(plan) if keep_alive && plan.version == Version::Http10 => Some("keep-alive"),
-        _ if keep_alive => None,
-        _ => Some("close"),
-    };
+    let connection = connection_option(plan, keep_alive);
     let is_head = plan.is_some_and(|plan| plan.is_head);
     if scratch.info.grpc {
         // Envoy answers gRPC with 200 and the status in the head, so that clients understand it.

@@ -3,9 +3,9 @@
 //! 1. [`downstream`]: a client's connection, its deadline, and the table of all of them;
 //! 2. [`exchange`]: one request and its response, from first byte to record: read this first;
 //! 3. [`request`]: head → route → destination; [`upstream_head`]: the head that goes upstream;
-//! 4. [`attempt`]: pick an endpoint, get a connection, send;
+//! 4. [`forward`]: the attempts of a request; [`attempt`]: pick an endpoint, get a connection;
 //! 5. [`response`]: the upstream's head → the client's head, and the body behind it;
-//! 6. [`request_body`], [`tunnel`]: bytes that stream beside that;
+//! 6. [`receiver`], [`request_body`], [`tunnel`]: bytes that stream beside that;
 //! 7. [`local_reply`], [`error`]: what the gateway answers itself.
 //!
 //! Nothing here may block, lock, allocate per request, or know a manifest.
@@ -15,7 +15,9 @@ pub mod context;
 pub mod downstream;
 pub mod error;
 pub mod exchange;
+pub mod forward;
 pub mod local_reply;
+pub mod receiver;
 pub mod record;
 pub mod redirect;
 pub mod request;

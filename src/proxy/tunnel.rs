@@ -100,23 +100,13 @@ async fn copy(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{TcpListener, TcpStream};
     use std::rc::Rc;
 
     use crate::ids::WorkerId;
+    use crate::net::connect::loopback_pair;
     use crate::net::runtime::{self, Driver, DriverChoice};
     use crate::proxy::context::Replica;
     use crate::snapshot::{Settings, Snapshot};
-
-    async fn connection(driver: Driver) -> (Stream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        socket2::SockRef::from(&listener).set_recv_buffer_size(4096).expect("a buffer size");
-        let address = listener.local_addr().expect("bound");
-        let ours = crate::net::connect::connect(address, Duration::from_secs(10), driver)
-            .await
-            .expect("it listens");
-        (ours, listener.accept().expect("connected").0)
-    }
 
     #[test]
     fn a_side_that_takes_nothing_ends_the_tunnel() {
@@ -129,8 +119,8 @@ mod tests {
                 snapshot: Snapshot { settings, ..Snapshot::default() },
                 ..Replica::default()
             });
-            let (client, client_end) = connection(driver).await;
-            let (upstream, mut upstream_end) = connection(driver).await;
+            let (client, client_end) = loopback_pair(driver, Some(4096)).await;
+            let (upstream, mut upstream_end) = loopback_pair(driver, Some(4096)).await;
             let writer = std::thread::spawn(move || {
                 use std::io::Write;
                 // Until the tunnel ends.

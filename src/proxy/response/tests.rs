@@ -1,27 +1,16 @@
 use std::cell::Cell;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::*;
 use crate::ids::WorkerId;
+use crate::net::connect::loopback_pair;
 use crate::net::runtime::{self, Driver, DriverChoice};
 use crate::proxy::downstream::ListenerSlot;
 use crate::stream_info::StreamInfo;
-
-/// A connection of ours and its other end, with buffers so small that a send waits for its reader.
-async fn connection(driver: Driver) -> (crate::net::Stream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    socket2::SockRef::from(&listener).set_recv_buffer_size(4096).expect("a buffer size");
-    let address = listener.local_addr().expect("bound");
-    let ours = crate::net::connect::connect(address, Duration::from_secs(10), driver)
-        .await
-        .expect("it listens");
-    let (theirs, _) = listener.accept().expect("connected");
-    (ours, theirs)
-}
 
 fn plan() -> Plan {
     Plan {
@@ -45,8 +34,8 @@ fn a_late_piece_of_a_body_has_a_whole_send_deadline() {
     let (driver, _) = Driver::choose(DriverChoice::Auto).expect("epoll at least");
     let swept = runtime::run(driver, async {
         let context = WorkerContext::new(WorkerId(0), driver, None);
-        let (client, mut client_end) = connection(driver).await;
-        let (upstream, mut upstream_end) = connection(driver).await;
+        let (client, mut client_end) = loopback_pair(driver, Some(4096)).await;
+        let (upstream, mut upstream_end) = loopback_pair(driver, Some(4096)).await;
         let slot = ListenerSlot {
             address: SocketAddr::from(([127, 0, 0, 1], 80)),
             route_table: Cell::new(None),
