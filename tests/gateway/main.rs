@@ -2,20 +2,24 @@
 //! binary; a module per subject.
 //!
 //! Where a new test goes: what a manifest does to a request → `routing`; bytes on the wire →
-//! `framing` (malformed) or `messages` (well-formed); a promise about failures → `upstream_faults`;
+//! `framing` (malformed), `unusual_requests` (well-formed, however odd), `messages` (well-formed) or
+//! `back_pressure` (slow readers); a promise about failures → `upstream_faults`;
 //! the life of the process → `lifecycle`, `reload`. No test asserts a time.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` says what modules share")]
 
 mod support;
 
+mod back_pressure;
 mod check;
 mod demo;
 mod framing;
+mod framing_mutations;
 mod lifecycle;
 mod messages;
 mod observability;
 mod reload;
 mod routing;
+mod unusual_requests;
 mod upstream_faults;
 mod websocket;

@@ -1,11 +1,10 @@
 //! Well-formed messages of every kind go through whole: bodies, trailers, interim responses, old
-//! clients, early answers, slow readers.
+//! clients, early answers.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::TcpStream;
+use std::sync::Mutex;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -16,35 +15,12 @@ use hyper_util::rt::TokioIo;
 use crate::support::gateway::wait_until;
 use crate::support::raw::{Raw, exchange};
 use crate::support::upstream::{Scripted, Seen, read_head};
-use crate::support::{Gateway, Upstream, block_on, manifests};
+use crate::support::{Gateway, Upstream, block_on, pattern};
 
 /// Sizes at which something may change: nothing, little, around a buffer, many buffers.
 const SIZES: [usize; 8] =
     [0, 1, 1000, 16 * 1024 - 1, 16 * 1024, 16 * 1024 + 1, 100 * 1024, 5 * 1024 * 1024];
 const GET: &str = "GET / HTTP/1.1\r\nHost: hello.com\r\n\r\n";
-
-fn before(address: std::net::SocketAddr, arguments: &[&str]) -> Gateway {
-    Gateway::start_with(
-        &[
-            ("gateway.yaml", manifests::HELLO),
-            ("service.yaml", &manifests::hello_service(&[address])),
-        ],
-        arguments,
-    )
-}
-
-/// Bytes that show when a piece is missing, repeated or moved.
-fn pattern(size: usize) -> Vec<u8> {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64 ^ size as u64;
-    (0..size)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 32) as u8
-        })
-        .collect()
-}
 
 /// An upstream that sends the request's body back.
 fn echo() -> Upstream {
@@ -56,7 +32,7 @@ fn echo() -> Upstream {
 #[test]
 fn bodies_of_every_size_go_both_ways() {
     let upstream = echo();
-    let gateway = before(upstream.address, &[]);
+    let gateway = Gateway::before(&[upstream.address], &[]);
     block_on(async {
         let client = reqwest::Client::new();
         for size in SIZES {
@@ -113,7 +89,7 @@ fn chunked_responses_and_their_trailers() {
             }
         }
     });
-    let gateway = before(upstream.address, &[]);
+    let gateway = Gateway::before(&[upstream.address], &[]);
     let mut raw = Raw::connect(gateway.address);
     for size in [10, 1000, 16 * 1024, 1024 * 1024] {
         raw.send(format!("GET /{size} HTTP/1.1\r\nHost: hello.com\r\nTE: trailers\r\n\r\n"));
@@ -130,7 +106,7 @@ fn chunked_responses_and_their_trailers() {
 #[test]
 fn request_trailers_arrive() {
     let upstream = echo();
-    let gateway = before(upstream.address, &[]);
+    let gateway = Gateway::before(&[upstream.address], &[]);
     block_on(async {
         let stream = tokio::net::TcpStream::connect(gateway.address).await.expect("it listens");
         let (mut sender, connection) =
@@ -164,7 +140,7 @@ fn pipelined_requests_are_answered_in_order() {
         let text = format!("{} {}", seen.target, seen.body.len());
         Response::new(Full::new(Bytes::from(text)))
     });
-    let gateway = before(upstream.address, &[]);
+    let gateway = Gateway::before(&[upstream.address], &[]);
     let mut stream = Vec::new();
     let mut expected = Vec::new();
     for index in 0..50 {
@@ -213,7 +189,7 @@ fn pipelined_requests_are_answered_in_order() {
 #[test]
 fn a_connection_is_kept_until_one_side_ends_it() {
     let upstream = Upstream::start("hello");
-    let gateway = before(upstream.address, &[]);
+    let gateway = Gateway::before(&[upstream.address], &[]);
     let mut raw = Raw::connect(gateway.address);
     for _ in 0..20 {
         raw.send(GET);
@@ -260,7 +236,7 @@ fn responses_without_a_body_have_none() {
             }
         }
     });
-    let gateway = before(upstream.address, &[]);
+    let gateway = Gateway::before(&[upstream.address], &[]);
     let mut raw = Raw::connect(gateway.address);
     for (method, target, status, length) in [
         ("HEAD", "/", 200, Some("1234")),
@@ -302,7 +278,7 @@ fn interim_responses_are_relayed_to_clients_that_know_them() {
          HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
         false,
     );
-    let gateway = before(upstream.address, &[]);
+    let gateway = Gateway::before(&[upstream.address], &[]);
     let mut raw = Raw::connect(gateway.address);
     for _ in 0..2 {
         raw.send(GET);
@@ -323,7 +299,7 @@ fn interim_responses_are_relayed_to_clients_that_know_them() {
 #[test]
 fn a_client_that_waits_for_100_continue_gets_it() {
     let upstream = echo();
-    let gateway = before(upstream.address, &[]);
+    let gateway = Gateway::before(&[upstream.address], &[]);
     let mut raw = Raw::connect(gateway.address);
     for (framing, body) in
         [("Content-Length: 5", "hello"), ("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n")]
@@ -363,7 +339,7 @@ fn a_client_that_waits_for_100_continue_gets_it() {
 #[test]
 fn an_upstream_that_refuses_the_expected_body() {
     let upstream = Scripted::answering("HTTP/1.1 417 No\r\nContent-Length: 3\r\n\r\nno!", false);
-    let gateway = before(upstream.address, &[]);
+    let gateway = Gateway::before(&[upstream.address], &[]);
     let mut raw = Raw::connect(gateway.address);
     raw.send(
         "POST / HTTP/1.1\r\nHost: hello.com\r\nExpect: 100-continue\r\nContent-Length: 40\r\n\r\n",
@@ -378,7 +354,7 @@ fn an_upstream_that_refuses_the_expected_body() {
 #[test]
 fn http_1_0_clients_are_served() {
     let upstream = Upstream::start("hello");
-    let gateway = before(upstream.address, &[]);
+    let gateway = Gateway::before(&[upstream.address], &[]);
     let text = exchange(gateway.address, "GET / HTTP/1.0\r\nHost: hello.com\r\n\r\n");
     assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with("hello"), "{text}");
     assert!(text.contains("connection: close\r\n"), "{text}");
@@ -393,7 +369,7 @@ fn http_1_0_clients_are_served() {
     assert_eq!(raw.response().header("connection"), Some("close"));
     assert!(raw.is_closed());
 
-    let rejecting = before(upstream.address, &["--http10", "reject"]);
+    let rejecting = Gateway::before(&[upstream.address], &["--http10", "reject"]);
     let mut raw = Raw::connect(rejecting.address);
     raw.send("GET / HTTP/1.0\r\nHost: hello.com\r\nConnection: keep-alive\r\n\r\n");
     let response = raw.response();
@@ -423,7 +399,7 @@ fn bodies_of_unknown_length_are_framed_for_the_client() {
         }
         let _ = stream.write_all(&out);
     });
-    let gateway = before(upstream.address, &[]);
+    let gateway = Gateway::before(&[upstream.address], &[]);
     let mut raw = Raw::connect(gateway.address);
     for target in ["/close", "/old", "/chunked"] {
         raw.send(format!("GET {target} HTTP/1.1\r\nHost: hello.com\r\n\r\n"));
@@ -451,7 +427,7 @@ fn an_answer_before_the_end_of_the_request_reaches_the_client() {
         "HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nno!",
         false,
     );
-    let gateway = before(upstream.address, &[]);
+    let gateway = Gateway::before(&[upstream.address], &[]);
     for framing in ["Content-Length: 10000000", "Transfer-Encoding: chunked"] {
         let mut raw = Raw::connect(gateway.address);
         raw.send(format!("POST / HTTP/1.1\r\nHost: hello.com\r\n{framing}\r\n\r\n"));
@@ -479,7 +455,7 @@ fn a_client_that_has_finished_sending_gets_its_response() {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate");
         let _ = stream.read(&mut [0]);
     });
-    let gateway = before(upstream.address, &[]);
+    let gateway = Gateway::before(&[upstream.address], &[]);
     let mut raw = Raw::connect(gateway.address);
     raw.send(GET);
     raw.finish_sending();
@@ -502,7 +478,7 @@ fn a_client_that_is_gone_ends_its_upstream_request() {
         let _ = stream.read_to_end(&mut rest);
         let _ = sender.send(rest);
     });
-    let gateway = before(upstream.address, &[]);
+    let gateway = Gateway::before(&[upstream.address], &[]);
     let stream = TcpStream::connect(gateway.address).expect("it listens");
     (&stream).write_all(GET.as_bytes()).expect("sent");
     wait_until("the request is upstream", || upstream.connections() == 1);
@@ -513,125 +489,6 @@ fn a_client_that_is_gone_ends_its_upstream_request() {
     assert!(
         ended.recv_timeout(Duration::from_secs(20)).expect("the upstream is let go").is_empty()
     );
-}
-
-/// While a client does not read, the upstream is not read either: the gateway holds a bounded part.
-#[test]
-fn a_slow_reader_slows_the_upstream_down() {
-    const TOTAL: usize = 96 * 1024 * 1024;
-    let written = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&written);
-    let upstream = Scripted::start(move |_, mut stream| {
-        let Some(head) = read_head(&mut stream) else { return };
-        let chunked = head.starts_with("GET /chunked ");
-        let framing = match chunked {
-            true => "Transfer-Encoding: chunked".to_owned(),
-            false => format!("Content-Length: {TOTAL}"),
-        };
-        let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n").as_bytes());
-        let piece = pattern(64 * 1024);
-        for _ in 0..TOTAL / piece.len() {
-            let sent = if chunked {
-                let framed = [b"10000\r\n", piece.as_slice(), b"\r\n"].concat();
-                stream.write_all(&framed)
-            } else {
-                stream.write_all(&piece)
-            };
-            if sent.is_err() {
-                return;
-            }
-            count.fetch_add(piece.len(), Ordering::SeqCst);
-        }
-        if chunked {
-            let _ = stream.write_all(b"0\r\n\r\n");
-        }
-    });
-    let gateway = before(upstream.address, &[]);
-    for target in ["/fixed", "/chunked"] {
-        written.store(0, Ordering::SeqCst);
-        let resident = resident_kib(gateway.process_id());
-        let mut raw = Raw::connect(gateway.address);
-        raw.send(format!("GET {target} HTTP/1.1\r\nHost: hello.com\r\n\r\n"));
-        // Nobody reads; the upstream must come to a stop, far from the end.
-        let mut last = usize::MAX;
-        wait_until("a standstill", || {
-            std::thread::sleep(Duration::from_millis(300));
-            let now = written.load(Ordering::SeqCst);
-            let stopped = now > 0 && now == last;
-            last = now;
-            stopped
-        });
-        assert!(last < TOTAL / 2, "{target}: {last} bytes were taken for nobody");
-        let grown = resident_kib(gateway.process_id()).saturating_sub(resident);
-        assert!(grown < 8 * 1024, "{target}: {grown} KiB for one slow reader");
-        let response = raw.response();
-        assert_eq!(response.body.len(), TOTAL, "{target}");
-        let piece = pattern(64 * 1024);
-        assert!(response.body.chunks(piece.len()).all(|part| part == piece), "{target}");
-    }
-}
-
-/// The same the other way: an upstream that does not read slows the client down.
-#[test]
-fn a_slow_upstream_slows_the_client_down() {
-    const TOTAL: usize = 96 * 1024 * 1024;
-    let (release, released) = channel::<()>();
-    let released = Mutex::new(released);
-    let upstream = Scripted::start(move |_, mut stream| {
-        let Some(_) = read_head(&mut stream) else { return };
-        let _ = released.lock().expect("not poisoned").recv();
-        let mut left = TOTAL;
-        let mut part = vec![0; 256 * 1024];
-        while left > 0 {
-            match stream.read(&mut part) {
-                Ok(count) if count > 0 => left = left.saturating_sub(count),
-                _ => return,
-            }
-        }
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-        let _ = stream.read(&mut part);
-    });
-    let gateway = before(upstream.address, &[]);
-    let resident = resident_kib(gateway.process_id());
-    let mut stream = TcpStream::connect(gateway.address).expect("it listens");
-    let written = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&written);
-    let client = std::thread::spawn(move || {
-        let head = format!("POST / HTTP/1.1\r\nHost: hello.com\r\nContent-Length: {TOTAL}\r\n\r\n");
-        stream.write_all(head.as_bytes()).expect("sent");
-        let piece = pattern(64 * 1024);
-        for _ in 0..TOTAL / piece.len() {
-            stream.write_all(&piece).expect("sent");
-            count.fetch_add(piece.len(), Ordering::SeqCst);
-        }
-        let _ = stream.shutdown(Shutdown::Write);
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("text");
-        answer
-    });
-    let mut last = usize::MAX;
-    wait_until("a standstill", || {
-        std::thread::sleep(Duration::from_millis(300));
-        let now = written.load(Ordering::SeqCst);
-        let stopped = now > 0 && now == last;
-        last = now;
-        stopped
-    });
-    assert!(last < TOTAL / 2, "{last} bytes were taken for nobody");
-    let grown = resident_kib(gateway.process_id()).saturating_sub(resident);
-    assert!(grown < 8 * 1024, "{grown} KiB for one slow upstream");
-    release.send(()).expect("it waits");
-    let answer = client.join().expect("the client ends");
-    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("ok"), "{answer}");
-}
-
-fn resident_kib(process_id: u32) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{process_id}/status")).expect("it runs");
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .and_then(|value| value.trim().trim_end_matches(" kB").parse().ok())
-        .expect("its resident memory")
 }
 
 #[test]
@@ -649,7 +506,7 @@ fn fields_keep_their_order_their_case_and_their_number() {
             );
         }
     });
-    let gateway = before(upstream.address, &[]);
+    let gateway = Gateway::before(&[upstream.address], &[]);
     let mut raw = Raw::connect(gateway.address);
     raw.send(
         "GET / HTTP/1.1\r\nX-First: 1\r\nhOST: hello.com\r\nCookie: a=1\r\nx-SECOND:   2  3  \r\n\
@@ -711,7 +568,7 @@ fn the_gateway_says_who_asks_and_who_answers() {
             );
         }
     });
-    let gateway = before(upstream.address, &[]);
+    let gateway = Gateway::before(&[upstream.address], &[]);
     let mut raw = Raw::connect(gateway.address);
     let mut ids = Vec::new();
     for forged in [

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use crate::support::gateway::wait_until;
-use crate::support::manifests::{HELLO, hello_service, service};
+use crate::support::manifests::{GATEWAY, HELLO, hello_service, service};
 use crate::support::metrics::Metrics;
 use crate::support::raw::Raw;
 use crate::support::upstream::{Scripted, read_head};
@@ -15,17 +15,13 @@ use crate::support::{Gateway, Upstream};
 
 const REQUESTS: &str = "istio_requests_total";
 
+/// A Gateway and [`ROUTES`], in one file.
+fn routes() -> String {
+    format!("{GATEWAY}---\n{ROUTES}")
+}
+
 /// Routes of every outcome: an answer, no route, no cluster, no endpoint.
 const ROUTES: &str = "\
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: gateway}
-spec:
-  selector: {istio: ingressgateway}
-  servers:
-  - port: {number: 80, name: http, protocol: HTTP}
-    hosts: [\"*\"]
----
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: routes}
@@ -65,7 +61,7 @@ fn endpoint(upstream: &Upstream) -> String {
 fn start(arguments: &[&str]) -> (Gateway, Upstream) {
     let upstream = Upstream::start("hello");
     let endpoint = endpoint(&upstream);
-    let files = [("routes.yaml", ROUTES), ("endpoint.yaml", &*endpoint)];
+    let files = [("routes.yaml", &*routes()), ("endpoint.yaml", &*endpoint)];
     (Gateway::start_with(&files, arguments), upstream)
 }
 
@@ -332,7 +328,7 @@ fn scrapes_lose_nothing() {
 fn counts_survive_reloads() {
     let (gateway, _upstream) = start(&[]);
     ask(&gateway, "/", 50);
-    gateway.write("routes.yaml", &ROUTES.replace("name: main", "name: renamed"));
+    gateway.write("routes.yaml", &routes().replace("name: main", "name: renamed"));
     gateway.wait_for_generation(2);
     ask(&gateway, "/", 50);
     gateway.wait_for_metrics("all are counted", |metrics| metrics.sum(REQUESTS, &[]) >= 100.0);

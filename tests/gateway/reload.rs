@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
 use crate::support::gateway::{free_port, wait_until};
-use crate::support::manifests::service;
+use crate::support::manifests::{GATEWAY, service};
 use crate::support::raw::Raw;
 use crate::support::upstream::{Scripted, read_head};
 use crate::support::{Gateway, Upstream, block_on};
@@ -20,17 +20,6 @@ fn routes(name: &str, host: &str, service: &str) -> String {
          - route: [{{destination: {{host: {service}}}}}]\n"
     )
 }
-
-const GATEWAY: &str = "\
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: gateway}
-spec:
-  selector: {istio: ingressgateway}
-  servers:
-  - port: {number: 80, name: http, protocol: HTTP}
-    hosts: [\"*\"]
-";
 
 /// A gateway with a Gateway, two Services and the VirtualServices `files`.
 fn start(files: &[(&str, &str)]) -> (Gateway, [Upstream; 2]) {

@@ -16,16 +16,6 @@ const GET: &str = "GET / HTTP/1.1\r\nHost: hello.com\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nHost: hello.com\r\nContent-Length: 5\r\n\r\nhello";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-fn before(addresses: &[SocketAddr], arguments: &[&str]) -> Gateway {
-    Gateway::start_with(
-        &[
-            ("gateway.yaml", manifests::HELLO),
-            ("service.yaml", &manifests::hello_service(addresses)),
-        ],
-        arguments,
-    )
-}
-
 /// Close so that the peer gets a reset.
 fn reset(stream: TcpStream) {
     let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
@@ -105,7 +95,7 @@ fn responses_that_break_the_rules_are_answered_502() {
         let _ = stream.shutdown(Shutdown::Write);
         let _ = stream.read_to_end(&mut Vec::new());
     });
-    let gateway = before(&[upstream.address], &[]);
+    let gateway = Gateway::before(&[upstream.address], &[]);
     let mut raw = Raw::connect(gateway.address);
     for (index, answer) in answers.iter().enumerate() {
         let shown = String::from_utf8_lossy(&answer[..answer.len().min(100)]).into_owned();
@@ -152,7 +142,7 @@ fn bytes_behind_a_response_reach_nobody() {
                 }
             }
         });
-        let gateway = before(&[upstream.address], &[]);
+        let gateway = Gateway::before(&[upstream.address], &[]);
         let mut raw = Raw::connect(gateway.address);
         raw.send(GET);
         let response = raw.response_head();
@@ -189,7 +179,7 @@ fn bytes_behind_a_response_reach_nobody() {
             }
         }
     });
-    let gateway = before(&[upstream.address], &[]);
+    let gateway = Gateway::before(&[upstream.address], &[]);
     let mut raw = Raw::connect(gateway.address);
     raw.send("HEAD / HTTP/1.1\r\nHost: hello.com\r\n\r\n");
     assert_eq!(raw.response_head().header("content-length"), Some("5"));
@@ -220,7 +210,7 @@ fn a_body_that_ends_early_is_a_visible_cut() {
                     reset(stream);
                 }
             });
-            let gateway = before(&[upstream.address], &[]);
+            let gateway = Gateway::before(&[upstream.address], &[]);
             let mut other = Raw::connect(gateway.address);
             let mut raw = Raw::connect(gateway.address);
             raw.send(GET);
@@ -262,7 +252,7 @@ fn a_malformed_chunk_is_502_or_a_cut() {
             let _ = stream.write_all(then.as_bytes());
             let _ = stream.read(&mut [0]);
         });
-        let gateway = before(&[upstream.address], &[]);
+        let gateway = Gateway::before(&[upstream.address], &[]);
         let mut raw = Raw::connect(gateway.address);
         raw.send(GET);
         let response = raw.response_head();
@@ -293,7 +283,7 @@ fn unasked_bytes_on_a_kept_connection_close_it() {
             }
         }
     });
-    let gateway = before(&[upstream.address], &[]);
+    let gateway = Gateway::before(&[upstream.address], &[]);
     let mut raw = Raw::connect(gateway.address);
     assert_eq!(get(&mut raw).body, b"ok");
     poison.send(()).expect("it waits");
@@ -328,7 +318,7 @@ fn kept_connections_that_the_upstream_closed() {
                 }
                 let _ = done.send(());
             });
-            let gateway = before(&[upstream.address], &[]);
+            let gateway = Gateway::before(&[upstream.address], &[]);
             let mut raw = Raw::connect(gateway.address);
             for round in 0..5 {
                 raw.send(request);
@@ -361,7 +351,7 @@ fn a_request_that_an_upstream_took_is_repeated_only_if_that_is_safe() {
             let _ = stream.write_all(OK);
         }
     });
-    let gateway = before(&[upstream.address], &[]);
+    let gateway = Gateway::before(&[upstream.address], &[]);
     let mut raw = Raw::connect(gateway.address);
     assert_eq!(get(&mut raw).status, 200);
     let response = get(&mut raw);
@@ -391,7 +381,8 @@ fn an_upstream_that_closes_without_an_answer_is_503() {
         });
         let directory = tempfile::TempDir::new().expect("a directory");
         let log = directory.path().join("access.log");
-        let gateway = before(&[upstream.address], &["--access-log", log.to_str().expect("UTF-8")]);
+        let gateway =
+            Gateway::before(&[upstream.address], &["--access-log", log.to_str().expect("UTF-8")]);
         let mut raw = Raw::connect(gateway.address);
         for request in [GET, POST] {
             raw.send(request);
@@ -428,7 +419,7 @@ fn refusing() -> (socket2::Socket, SocketAddr) {
 fn a_refused_connection_is_retried_elsewhere() {
     let good = Upstream::start("good");
     let (_held, bad) = refusing();
-    let gateway = before(&[bad, good.address], &[]);
+    let gateway = Gateway::before(&[bad, good.address], &[]);
     for _ in 0..20 {
         let mut raw = Raw::connect(gateway.address);
         for request in [GET, POST] {
@@ -448,7 +439,7 @@ fn endpoints_that_all_refuse_are_503() {
         let log = directory.path().join(format!("{count}.log"));
         let held: Vec<_> = (0..count).map(|_| refusing()).collect();
         let addresses: Vec<SocketAddr> = held.iter().map(|(_, address)| *address).collect();
-        let gateway = before(&addresses, &["--access-log", log.to_str().expect("UTF-8")]);
+        let gateway = Gateway::before(&addresses, &["--access-log", log.to_str().expect("UTF-8")]);
         let mut raw = Raw::connect(gateway.address);
         for request in [GET, POST] {
             raw.send(request);

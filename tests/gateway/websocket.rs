@@ -10,7 +10,7 @@ use tungstenite::{Bytes, Message, WebSocket};
 
 use crate::support::raw::{Raw, exchange};
 use crate::support::upstream::{Scripted, read_head};
-use crate::support::{Gateway, Upstream, manifests};
+use crate::support::{Gateway, Upstream};
 
 const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: hello.com\r\nConnection: Upgrade\r\n\
                        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -19,10 +19,7 @@ const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\
                       Upgrade: websocket\r\nX-From-Upstream: 1\r\n\r\n";
 
 fn gateway(upstream: &Scripted) -> Gateway {
-    Gateway::start(&[
-        ("gateway.yaml", manifests::HELLO),
-        ("service.yaml", &manifests::hello_service(&[upstream.address])),
-    ])
+    Gateway::before(&[upstream.address], &[])
 }
 
 /// A WebSocket server that sends every message back.
@@ -177,10 +174,7 @@ fn a_refused_upgrade_is_an_ordinary_response() {
             .body(http_body_util::Full::new(body))
             .expect("a response")
     });
-    let gateway = Gateway::start(&[
-        ("gateway.yaml", manifests::HELLO),
-        ("service.yaml", &manifests::hello_service(&[upstream.address])),
-    ]);
+    let gateway = Gateway::before(&[upstream.address], &[]);
     let mut raw = Raw::connect(gateway.address);
     for _ in 0..2 {
         raw.send(UPGRADE);

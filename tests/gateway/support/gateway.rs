@@ -4,13 +4,14 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::manifests;
 use super::metrics::Metrics;
 use super::raw::Raw;
 
@@ -43,6 +44,19 @@ pub fn free_port() -> u16 {
     }
 }
 
+/// Wait until what is counted has begun and stands still: nobody takes any more. Returns the count.
+pub fn wait_for_standstill(count: &AtomicUsize) -> usize {
+    let mut last = usize::MAX;
+    wait_until("a standstill", || {
+        std::thread::sleep(Duration::from_millis(300));
+        let now = count.load(Ordering::SeqCst);
+        let stopped = now > 0 && now == last;
+        last = now;
+        stopped
+    });
+    last
+}
+
 /// Wait until something holds.
 pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -68,6 +82,15 @@ impl Gateway {
         let mut gateway = Gateway::launch(manifests, arguments, |_| {});
         gateway.wait_until_ready();
         gateway
+    }
+
+    /// Start with the tutorial's manifests before these endpoints of `hello`.
+    pub fn before(endpoints: &[SocketAddr], arguments: &[&str]) -> Gateway {
+        let service = manifests::hello_service(endpoints);
+        Gateway::start_with(
+            &[("gateway.yaml", manifests::HELLO), ("service.yaml", &service)],
+            arguments,
+        )
     }
 
     /// Start without waiting; `change` may change the command (variables, limits).

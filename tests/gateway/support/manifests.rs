@@ -5,6 +5,18 @@ use std::net::SocketAddr;
 /// The two manifests of the tutorial, exactly as a user writes them.
 pub const HELLO: &str = include_str!("../../../config/hello/gateway.yaml");
 
+/// A Gateway `gateway` for every host on port 80; further servers may be appended.
+pub const GATEWAY: &str = "\
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: gateway}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - port: {number: 80, name: http, protocol: HTTP}
+    hosts: [\"*\"]
+";
+
 /// The `hello` Service with these endpoints.
 pub fn hello_service(endpoints: &[SocketAddr]) -> String {
     service("hello", endpoints)
@@ -34,10 +46,7 @@ pub fn service(name: &str, endpoints: &[SocketAddr]) -> String {
 /// A Gateway for every host and a VirtualService `name` with this `http` block (indented by two).
 pub fn any_host(http: &str) -> String {
     format!(
-        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: gateway}}\n\
-         spec:\n  selector: {{istio: ingressgateway}}\n  servers:\n  \
-         - port: {{number: 80, name: http, protocol: HTTP}}\n    hosts: [\"*\"]\n\
-         ---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n\
+        "{GATEWAY}---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n\
          metadata: {{name: routes}}\nspec:\n  hosts: [\"*\"]\n  gateways: [gateway]\n  http:\n{http}"
     )
 }
