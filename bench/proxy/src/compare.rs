@@ -8,16 +8,20 @@ use crate::child::Pinned;
 use crate::load::Outcome;
 use crate::options::{HELP, Options};
 use crate::proc_stat::ProcessTree;
-use crate::report::{IdleRow, Required, Row, Sample, cpu_table, idle_table, ratio, required_table};
+use crate::report::{
+    IdleRow, Required, Row, Sample, cpu_table, idle_table, ratio, required_table, usual_distance_ns,
+};
 use crate::scenario::Scenario;
 use crate::subject::{Installed, Subject, Surroundings, find};
 use crate::table::{Style, thousands};
-use crate::{machine, manifest, sys};
+use crate::{distance, machine, manifest, sys};
 
 /// Time beyond its window that a load run may take: connecting, the last responses, a busy core.
 const LOAD_PATIENCE: Duration = Duration::from_secs(20);
 /// Longest time for all idle connections to be opened.
 const IDLE_PATIENCE: Duration = Duration::from_secs(90);
+/// Rounds beyond those asked for, as a multiple, when windows do not count because the cores moved.
+const MORE_ROUNDS: usize = 3;
 /// Rest before the memory of idle connections is read, for what a proxy frees when it is idle.
 const IDLE_REST: Duration = Duration::from_secs(2);
 
@@ -234,29 +238,38 @@ impl Bench<'_> {
         Ok(rows)
     }
 
-    /// Each entry once per round. A failure ends that entry's part; an interrupt ends everything.
+    /// Each entry once per round, and again for windows that do not count because the cores were
+    /// not as far apart as in most others. A failure ends that entry's part; an interrupt ends everything.
     fn rounds(&mut self, scenario: Scenario, entries: &[Entry]) -> Result<Vec<Row>, String> {
-        let mut rows: Vec<Row> = entries
-            .iter()
-            .map(|entry| Row { label: entry.label.clone(), samples: Vec::new(), failure: None })
-            .collect();
-        for round in 1..=self.around.options.rounds {
-            for (entry, row) in entries.iter().zip(&mut rows) {
-                if row.failure.is_some() {
+        let rounds = self.around.options.rounds;
+        let mut measured: Vec<Vec<Sample>> = vec![Vec::new(); entries.len()];
+        let mut failures: Vec<Option<String>> = vec![None; entries.len()];
+        let rows = |measured: &[Vec<Sample>], failures: &[Option<String>]| -> Vec<Row> {
+            let usual_ns = usual_distance_ns(measured.iter().flatten());
+            let all = entries.iter().zip(measured).zip(failures);
+            all.map(|((entry, samples), failure)| {
+                Row::new(entry.label.clone(), samples, usual_ns, failure.clone())
+            })
+            .collect()
+        };
+        for round in 1..=rounds * (1 + MORE_ROUNDS) {
+            for (index, entry) in entries.iter().enumerate() {
+                let counted = rows(&measured, &failures)[index].samples.len();
+                if failures[index].is_some() || counted >= rounds {
                     continue;
                 }
                 eprintln!("{}, round {round}: {}", scenario.name(), entry.label);
                 match self.measure(scenario, entry) {
-                    Ok(sample) => row.samples.push(sample),
+                    Ok(sample) => measured[index].push(sample),
                     Err(failure) => {
                         stop_if_interrupted()?;
                         self.failed |= entry.subject.is_ours();
-                        row.failure = Some(failure);
+                        failures[index] = Some(failure);
                     }
                 }
             }
         }
-        Ok(rows)
+        Ok(rows(&measured, &failures))
     }
 
     fn installed(&self, subject: Subject) -> Result<&Installed, String> {
@@ -286,13 +299,16 @@ impl Bench<'_> {
         }
         let log = self.around.directory.join("load.log");
         let mut load = Pinned::start("load", command, options.load_core, &log, true)?;
-        let line = load.line(options.warmup + options.window + LOAD_PATIENCE);
+        let cores = (options.proxy_core, options.load_core);
+        let (line, distance) = distance::while_running(cores, || {
+            load.line(options.warmup + options.window + LOAD_PATIENCE)
+        });
         // If the proxy has ended, that is the reason, whatever the generator says.
         proxy.process.still_runs()?;
         let line = line?;
         let outcome =
             Outcome::from_line(&line).ok_or_else(|| format!("load: unexpected words {line:?}"))?;
-        Sample::from_outcome(&outcome)
+        Sample::from_outcome(&outcome, distance)
     }
 
     fn run_idle(&mut self) -> Result<Vec<IdleRow>, String> {

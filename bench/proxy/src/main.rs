@@ -10,6 +10,7 @@
 mod backend;
 mod child;
 mod compare;
+mod distance;
 mod floor;
 mod idle;
 mod load;

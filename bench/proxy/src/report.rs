@@ -1,5 +1,6 @@
 //! From samples to tables, and to the figures that are required of Ringress.
 
+use crate::distance::Range;
 use crate::load::Outcome;
 use crate::subject::Subject;
 use crate::sys::ticks_per_second;
@@ -11,11 +12,13 @@ pub(crate) struct Sample {
     pub(crate) requests_per_s: f64,
     pub(crate) user_us: f64,
     pub(crate) system_us: f64,
+    /// How far the two cores were apart meanwhile, if it could be read.
+    pub(crate) distance: Option<Range>,
 }
 
 impl Sample {
     /// The figures of an outcome; an error when it is none to be compared.
-    pub(crate) fn from_outcome(outcome: &Outcome) -> Result<Self, String> {
+    pub(crate) fn from_outcome(outcome: &Outcome, distance: Option<Range>) -> Result<Self, String> {
         if outcome.errors > 0 || outcome.non_2xx > 0 {
             return Err(format!(
                 "{} errors and {} responses other than 2xx among {}",
@@ -31,6 +34,7 @@ impl Sample {
             requests_per_s: requests / outcome.seconds,
             user_us: us(outcome.cpu.user),
             system_us: us(outcome.cpu.system),
+            distance,
         })
     }
 
@@ -43,12 +47,43 @@ impl Sample {
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
     pub(crate) label: String,
+    /// Those that count.
     pub(crate) samples: Vec<Sample>,
+    /// Those taken while the cores were farther apart than for `samples`, all the time.
+    pub(crate) far: Vec<Sample>,
     /// Why there are no samples, or fewer than rounds.
     pub(crate) failure: Option<String>,
 }
 
+/// The distance at which most samples were taken, ns.
+pub(crate) fn usual_distance_ns<'a>(samples: impl Iterator<Item = &'a Sample>) -> Option<f64> {
+    let least = samples.filter_map(|sample| sample.distance).map(|range| range.least_ns);
+    median(&least.collect::<Vec<_>>())
+}
+
 impl Row {
+    /// A row for what was measured under one label; `usual_ns` is the table's usual distance.
+    pub(crate) fn new(
+        label: String,
+        measured: &[Sample],
+        usual_ns: Option<f64>,
+        failure: Option<String>,
+    ) -> Self {
+        let chosen = |wanted: fn(Range, f64) -> bool, unread: bool| {
+            let is_wanted = |sample: &&Sample| match (sample.distance, usual_ns) {
+                (Some(range), Some(usual_ns)) => wanted(range, usual_ns),
+                _ => unread,
+            };
+            measured.iter().filter(is_wanted).copied().collect()
+        };
+        Self {
+            label,
+            samples: chosen(Range::is_usual, true),
+            far: chosen(Range::is_farther, false),
+            failure,
+        }
+    }
+
     fn median_of(&self, figure: impl Fn(&Sample) -> f64) -> Option<f64> {
         median(&self.samples.iter().map(figure).collect::<Vec<_>>())
     }
@@ -62,7 +97,7 @@ impl Row {
 /// CPU per request, with the ratio of every row to those whose label is in `against`.
 pub(crate) fn cpu_table(rows: &[Row], against: &[String], style: Style) -> String {
     let mut header: Vec<String> =
-        ["subject", "requests/s", "user µs", "system µs", "total µs", "min–max"]
+        ["subject", "windows", "requests/s", "user µs", "system µs", "total µs", "min–max"]
             .map(str::to_owned)
             .to_vec();
     let bases: Vec<&Row> = against
@@ -83,6 +118,7 @@ pub(crate) fn cpu_table(rows: &[Row], against: &[String], style: Style) -> Strin
         let us = |value: Option<f64>| format!("{:.2}", value.unwrap_or_default());
         let mut cells = vec![
             row.label.clone(),
+            row.samples.len().to_string(),
             thousands(row.median_of(|sample| sample.requests_per_s).unwrap_or_default()),
             us(row.median_of(|sample| sample.user_us)),
             us(row.median_of(|sample| sample.system_us)),
@@ -92,7 +128,41 @@ pub(crate) fn cpu_table(rows: &[Row], against: &[String], style: Style) -> Strin
         cells.extend(bases.iter().map(|base| ratio_text(ratio(Some(total), base.total_us()))));
         table.row(cells);
     }
-    table.render(style) + &failures(rows.iter().map(|row| (&row.label, &row.failure)))
+    table.render(style)
+        + &distances(rows)
+        + &failures(rows.iter().map(|row| (&row.label, &row.failure)))
+}
+
+/// Says at what distance the samples of a table were taken, and what those farther apart gave.
+fn distances(rows: &[Row]) -> String {
+    let ranges = || rows.iter().flat_map(|row| &row.samples).filter_map(|sample| sample.distance);
+    let (Some(least), Some(most)) = (
+        ranges().map(|range| range.least_ns).reduce(f64::min),
+        ranges().map(|range| range.most_ns).reduce(f64::max),
+    ) else {
+        return "\nThe distance of the two cores could not be read.\n".to_owned();
+    };
+    let mut text =
+        format!("\nA cache line took {least:.0} to {most:.0} ns between the two cores.\n");
+    let far: Vec<String> = rows
+        .iter()
+        .filter(|row| !row.far.is_empty())
+        .map(|row| {
+            let totals: Vec<f64> = row.far.iter().map(Sample::total_us).collect();
+            let median = median(&totals).unwrap_or_default();
+            format!("{} {median:.2} µs ({})", row.label, totals.len())
+        })
+        .collect();
+    if !far.is_empty() {
+        let distances = rows.iter().flat_map(|row| &row.far).filter_map(|sample| sample.distance);
+        let distance_ns = distances.map(|range| range.least_ns).reduce(f64::min);
+        text.push_str(&format!(
+            "Left out, from {:.0} ns on, with the number of windows: {}.\n",
+            distance_ns.unwrap_or_default(),
+            far.join(", ")
+        ));
+    }
+    text
 }
 
 /// Memory of one subject over the rounds, each before and with the idle connections.
@@ -195,12 +265,14 @@ mod tests {
     use super::*;
     use crate::proc_stat::CpuTicks;
 
+    fn sample(total: f64, distance: Option<(f64, f64)>) -> Sample {
+        let distance = distance.map(|(least_ns, most_ns)| Range { least_ns, most_ns });
+        Sample { requests_per_s: 1000.0, user_us: 1.0, system_us: total - 1.0, distance }
+    }
+
     fn row(label: &str, totals: &[f64]) -> Row {
-        let samples = totals
-            .iter()
-            .map(|&total| Sample { requests_per_s: 1000.0, user_us: 1.0, system_us: total - 1.0 })
-            .collect();
-        Row { label: label.to_owned(), samples, failure: None }
+        let samples = totals.iter().map(|&total| sample(total, None)).collect::<Vec<_>>();
+        Row::new(label.to_owned(), &samples, None, None)
     }
 
     #[test]
@@ -213,14 +285,16 @@ mod tests {
             total: 1_000_064,
             ..Outcome::default()
         };
-        let sample = Sample::from_outcome(&outcome).expect("good");
-        assert_eq!(sample, Sample { requests_per_s: 250_000.0, user_us: 1.0, system_us: 3.0 });
+        let sample = Sample::from_outcome(&outcome, None).expect("good");
+        let (user_us, system_us) = (1.0, 3.0);
+        let expected = Sample { requests_per_s: 250_000.0, user_us, system_us, distance: None };
+        assert_eq!(sample, expected);
         for bad in [
             Outcome { errors: 1, ..outcome },
             Outcome { non_2xx: 1, ..outcome },
             Outcome { requests: 0, ..outcome },
         ] {
-            assert!(Sample::from_outcome(&bad).is_err());
+            assert!(Sample::from_outcome(&bad, None).is_err());
         }
     }
 
@@ -235,11 +309,27 @@ mod tests {
     }
 
     #[test]
+    fn windows_count_when_the_cores_stayed_where_they_mostly_are() {
+        let measured = [
+            sample(10.0, Some((32.0, 40.0))),
+            sample(14.0, Some((164.0, 170.0))),
+            sample(12.0, Some((33.0, 165.0))),
+        ];
+        let usual_ns = usual_distance_ns(measured.iter());
+        assert_eq!(usual_ns, Some(33.0));
+        let row = Row::new("floor".into(), &measured, usual_ns, None);
+        assert_eq!((row.samples.len(), row.far.len()), (1, 1), "one moved and is neither");
+        let text = cpu_table(&[row], &[], Style::Plain);
+        assert!(text.contains("took 32 to 40 ns"), "{text}");
+        assert!(text.contains("from 164 ns on, with the number of windows: floor 14.00 µs (1)."));
+    }
+
+    #[test]
     fn a_row_without_samples_says_why() {
         let mut missing = row("envoy", &[]);
         missing.failure = Some("not installed".to_owned());
         let text = cpu_table(&[missing], &[], Style::Markdown);
-        assert!(text.contains("| envoy   |          – |"), "{text}");
+        assert!(text.contains("| envoy   |       – |"), "{text}");
         assert!(text.contains("\nenvoy: not installed\n"), "{text}");
     }
 

@@ -27,6 +27,14 @@ pub(crate) fn pin_to_core(core: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// Puts the calling thread before every ordinary one on its core. It must not run for long.
+pub(crate) fn before_other_threads() -> io::Result<()> {
+    let priority = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the structure outlives the call.
+    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &priority) })?;
+    Ok(())
+}
+
 /// Cores on which this process may run.
 pub(crate) fn allowed_cores() -> Vec<usize> {
     // SAFETY: as above; the kernel fills the set we pass with its size.
