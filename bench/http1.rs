@@ -49,6 +49,8 @@ fn rewrite(c: &mut Criterion) {
                 panic!("the head is well-formed");
             };
             let forwarded = Forwarded {
+                authority: None,
+                path: None,
                 peer_text: b"203.0.113.7",
                 trusted_proxies: 0,
                 operation: b"shop.default.svc.cluster.local:80/*",

@@ -6,6 +6,7 @@
 
 pub mod clusters;
 pub mod listeners;
+pub mod policy;
 pub mod registry;
 pub mod routes;
 #[cfg(test)]

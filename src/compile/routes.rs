@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::clusters::ClusterCompiler;
 use super::naming::{self, resolve_gateway, resolve_short_name};
+use super::policy;
 use crate::config::virtual_service::{
-    HttpMatchRequest, HttpRedirect, HttpRoute, RedirectPort as Derive, StringMatch as Condition,
-    VirtualService,
+    HttpMatchRequest, HttpRedirect, HttpRoute, HttpRouteDestination, RedirectPort as Derive,
+    StringMatch as Condition, VirtualService,
 };
 use crate::config::{Diagnostic, Object, Severity};
 use crate::http::Scheme;
@@ -82,7 +83,9 @@ impl<'r> RouteCompiler<'r> {
                     }
                 };
                 let ends = matcher.is_catch_all();
-                let route = self.route(object, rule, condition, context, virtual_host);
+                let mut route = self.route(object, rule, condition, context, virtual_host);
+                route.policy =
+                    policy::policy(object, index, rule, condition, &used(rule), diagnostics);
                 let id = RouteId(self.routes.len() as u32);
                 self.routes.push(route);
                 made.push((matcher, id));
@@ -139,17 +142,14 @@ impl<'r> RouteCompiler<'r> {
         let names =
             Box::new(RouteNames { route: name.clone(), virtual_service: virtual_service.clone() });
         if let Some(action) = local_action(rule, condition, context) {
-            return Route { action, operation: self.operation(String::new()), names };
+            return Route { action, operation: self.operation(String::new()), names, policy: None };
         }
         let several = rule.route.len() > 1;
         let mut destinations = Vec::new();
         let mut total_weight = 0u64;
         let mut operation = String::new();
-        for weighted in &rule.route {
+        for weighted in used(rule).into_iter().filter_map(|position| rule.route.get(position)) {
             let weight = weighted.weight.unwrap_or(0);
-            if several && weight == 0 {
-                continue;
-            }
             let Some(destination) = &weighted.destination else { continue };
             let host =
                 resolve_short_name(&destination.host, &object.meta.namespace, self.cluster_domain);
@@ -182,7 +182,7 @@ impl<'r> RouteCompiler<'r> {
             _ => Forward::Several { destinations: destinations.into(), total_weight },
         };
         let operation = self.operation(operation);
-        Route { action: RouteAction::Forward(forward), operation, names }
+        Route { action: RouteAction::Forward(forward), operation, names, policy: None }
     }
 
     /// The shared text of an operation.
@@ -194,6 +194,15 @@ impl<'r> RouteCompiler<'r> {
         self.operations.insert(Arc::clone(&new));
         new
     }
+}
+
+/// The positions of the destinations that get requests: of several, those with a weight.
+fn used(rule: &HttpRoute) -> Vec<usize> {
+    let several = rule.route.len() > 1;
+    let gets = |weighted: &HttpRouteDestination| {
+        weighted.destination.is_some() && !(several && weighted.weight.unwrap_or(0) == 0)
+    };
+    (0..rule.route.len()).filter(|&position| rule.route.get(position).is_some_and(gets)).collect()
 }
 
 /// What a rule answers itself, if it does.

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::context::WorkerContext;
 use super::downstream::{After, Downstream};
 use super::error::{Answer, ProxyError};
+use super::header_edits;
 use super::request::Plan;
 use super::scratch::Scratch;
 use crate::http::Version;
@@ -39,8 +40,9 @@ pub async fn send(
         && !answer.close
         && plan.is_some_and(|plan| may_keep_alive(context, downstream, plan));
     write(context, plan, &answer, keep_alive, scratch);
+    scratch.info.response_code = answer.status;
+    header_edits::edit_response(scratch, downstream);
     let info = &mut scratch.info;
-    info.response_code = answer.status;
     info.response_bytes = scratch.response.len() as u64;
     if !plan.is_some_and(|plan| plan.is_head) && !info.grpc {
         info.response_body_bytes = answer.body.len() as u64;
@@ -77,9 +79,10 @@ pub async fn send_configured(
         connection,
         &date,
     );
+    scratch.info.details = "direct_response";
+    scratch.info.response_code = status;
+    header_edits::edit_response(scratch, downstream);
     let info = &mut scratch.info;
-    info.details = "direct_response";
-    info.response_code = status;
     info.response_bytes = scratch.response.len() as u64;
     if !plan.is_head {
         info.response_body_bytes = body.len() as u64;

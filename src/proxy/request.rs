@@ -8,7 +8,9 @@ use std::time::Instant;
 use super::context::{Replica, WorkerContext};
 use super::downstream::Downstream;
 use super::error::ProxyError;
+use super::header_edits::{self, RequestValues};
 use super::redirect::write_location;
+use super::rewrite;
 use super::scratch::Scratch;
 use super::upstream_head::{Forwarded, format_request_id, write_upstream_head};
 use crate::http::{BodyLength, RequestHead, Scheme, Version, path};
@@ -121,6 +123,7 @@ pub fn begin_record(context: &WorkerContext, scratch: &mut Scratch, started: Ins
     let unix_us = context.clock.unix_microseconds(started);
     scratch.info = crate::stream_info::StreamInfo::new(started, unix_us);
     scratch.tried.clear();
+    scratch.response_edits = None;
 }
 
 /// Methods that may be repeated without harm.
@@ -139,7 +142,7 @@ fn route(
     context: &WorkerContext,
     downstream: &Downstream,
     parsed: &ParsedRequest<'_>,
-    replica: &Replica,
+    replica: &Rc<Replica>,
     scratch: &mut Scratch,
 ) -> Result<Routed, ProxyError> {
     let head = &parsed.head;
@@ -170,42 +173,71 @@ fn route(
     let info = &mut scratch.info;
     info.route = Some(route_id);
     let route = snapshot.route(route_id);
-    let forward = match &route.action {
-        RouteAction::Forward(forward) => forward,
-        RouteAction::Redirect(redirect) => {
-            write_location(&mut scratch.location, redirect, &head);
-            return Ok(Routed::Configured(route_id));
-        }
-        RouteAction::DirectResponse(_) => return Ok(Routed::Configured(route_id)),
-    };
-    let destination = match forward {
-        Forward::One(only) => only,
-        Forward::Several { destinations, total_weight } => {
-            let ticket = context.random.borrow_mut().u64(..);
-            let weights = destinations.iter().map(|destination| destination.weight);
-            weighted::pick(weights, *total_weight, ticket)
-                .and_then(|index| destinations.get(index))
-                .ok_or(ProxyError::NoCluster)?
-        }
-    };
-    info.histogram_slot = destination.histogram_slot;
-    let cluster = destination.cluster.ok_or(ProxyError::NoCluster)?;
-    info.cluster = Some(cluster);
-    info.metric_slot = snapshot.cluster(cluster).metric_slot;
     let request_id = context.random.borrow_mut().u128(..);
-    let forwarded = Forwarded {
+    let mut forwarded = Forwarded {
         peer_text: downstream.peer_text(),
         trusted_proxies: snapshot.settings.trusted_proxies,
         operation: route.operation.as_bytes(),
         request_id,
+        authority: None,
+        path: None,
     };
-    let written = write_upstream_head(&mut scratch.request, parsed, &head, &forwarded);
+    let (position, destination) = match &route.action {
+        RouteAction::Forward(Forward::One(only)) => (0, Some(only)),
+        RouteAction::Forward(Forward::Several { destinations, total_weight }) => {
+            let ticket = context.random.borrow_mut().u64(..);
+            let weights = destinations.iter().map(|destination| destination.weight);
+            let position = weighted::pick(weights, *total_weight, ticket);
+            let position = position.ok_or(ProxyError::NoCluster)?;
+            (position, destinations.get(position))
+        }
+        RouteAction::Redirect(redirect) => {
+            write_location(&mut scratch.location, redirect, &head);
+            (0, None)
+        }
+        RouteAction::DirectResponse(_) => (0, None),
+    };
+    let policy = route.policy.as_deref();
+    let changes = policy.and_then(|policy| policy.destinations.get(position));
+    if let Some(changes) = changes {
+        let values = RequestValues { head: &head, forwarded: &forwarded };
+        scratch.response_edits =
+            header_edits::for_response(changes, route_id, position, &values, replica);
+    }
+    if !matches!(route.action, RouteAction::Forward(_)) {
+        return Ok(Routed::Configured(route_id));
+    }
+    let destination = destination.ok_or(ProxyError::NoCluster)?;
+    info.histogram_slot = destination.histogram_slot;
+    let cluster = destination.cluster.ok_or(ProxyError::NoCluster)?;
+    info.cluster = Some(cluster);
+    info.metric_slot = snapshot.cluster(cluster).metric_slot;
+    if let Some(rewrite) = policy.and_then(|policy| policy.path.as_ref()) {
+        rewrite::write_path(&mut scratch.rewritten, rewrite, head.path);
+        forwarded.path = Some(&scratch.rewritten);
+    }
+    forwarded.authority =
+        changes.and_then(|changes| changes.authority.as_deref()).map(str::as_bytes);
+    let mut written = write_upstream_head(&mut scratch.request, parsed, &head, &forwarded);
     info.grpc = written.grpc;
-    scratch.attempt_count_at = written.attempt_count_at;
     if context.access_log.borrow().is_some() {
         scratch.fields.set_request_id(&format_request_id(request_id));
         let forwarded_for = scratch.request.get(written.forwarded_for).unwrap_or_default();
         scratch.fields.set_forwarded_for(forwarded_for);
     }
+    if let Some(changes) = changes.filter(|changes| !changes.request.is_empty()) {
+        let values = RequestValues { head: &head, forwarded: &forwarded };
+        let moved = header_edits::edit_request(
+            &mut scratch.request,
+            written.attempt_count_at,
+            &changes.request,
+            &values,
+            info,
+            replica,
+            downstream,
+        );
+        written.attempt_count_at = moved.unwrap_or(usize::MAX);
+    }
+    scratch.attempt_count_at = written.attempt_count_at;
     Ok(Routed::Forward(cluster))
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::context::WorkerContext;
 use super::downstream::Downstream;
 use super::error::ProxyError;
+use super::header_edits;
 use super::request::Plan;
 use super::request_body::{Progress, frame_chunk};
 use super::scratch::Scratch;
@@ -58,7 +59,6 @@ enum Head {
 
 struct FinalHead {
     head_bytes: usize,
-    status: u16,
     body: BodyLength,
     upstream_keep_alive: bool,
     keep_alive: bool,
@@ -93,7 +93,8 @@ pub async fn relay(
             return Responded::Nothing(error);
         }
         loop {
-            let parsed = read_head(context, plan, &buffer, scratch, progress, request_sent);
+            let parsed =
+                read_head(context, downstream, plan, &buffer, scratch, progress, request_sent);
             let (head_bytes, forward) = match parsed {
                 Err(error) => {
                     context.buffers.give(buffer);
@@ -148,8 +149,6 @@ pub async fn relay(
     };
     progress.response_started.set(true);
     let info = &mut scratch.info;
-    info.response_code = head.status;
-    info.details = "via_upstream";
     info.response_bytes += scratch.response.len() as u64;
     let timeout_ms = context.progress_timeout_ms();
     let now = head.received_at;
@@ -290,6 +289,7 @@ async fn send_head(
 /// Read a head at the start of `received` and write the client's into `Scratch::response`.
 fn read_head(
     context: &WorkerContext,
+    downstream: &Downstream,
     plan: &Plan,
     received: &[u8],
     scratch: &mut Scratch,
@@ -311,6 +311,7 @@ fn read_head(
         write_head(context, &parsed, plan, Ending::Switching, None, &mut scratch.response);
         scratch.info.response_code = status;
         scratch.info.details = "via_upstream";
+        header_edits::edit_response(scratch, downstream);
         return Ok(Head::Switching { head_bytes });
     }
     if status < 200 {
@@ -335,9 +336,11 @@ fn read_head(
     if scratch.info.grpc {
         scratch.info.grpc_status = grpc_status;
     }
+    scratch.info.response_code = status;
+    scratch.info.details = "via_upstream";
+    header_edits::edit_response(scratch, downstream);
     Ok(Head::Final(FinalHead {
         head_bytes,
-        status,
         body: parsed.body,
         upstream_keep_alive: parsed.keep_alive,
         keep_alive,

@@ -1,5 +1,6 @@
 //! The working memory of one request, reused from request to request.
 
+use super::header_edits::ResponseEdits;
 use crate::access_log::RequestFields;
 use crate::stream_info::StreamInfo;
 
@@ -17,6 +18,10 @@ pub struct Scratch {
     pub location: Vec<u8>,
     /// A path made canonical.
     pub path: Vec<u8>,
+    /// A path rewritten.
+    pub rewritten: Vec<u8>,
+    /// Header operations that wait for the response.
+    pub response_edits: Option<Box<ResponseEdits>>,
     /// What the access log shows of the request.
     pub fields: RequestFields,
     /// Positions of the endpoints tried.
@@ -33,6 +38,8 @@ impl Scratch {
             response: Vec::with_capacity(2048),
             location: Vec::new(),
             path: Vec::new(),
+            rewritten: Vec::new(),
+            response_edits: None,
             fields: RequestFields::default(),
             tried: Vec::with_capacity(4),
         }

@@ -27,6 +27,10 @@ pub struct Forwarded<'a> {
     pub operation: &'a [u8],
     /// Random, for `x-request-id`.
     pub request_id: u128,
+    /// The host that goes upstream instead of the client's.
+    pub authority: Option<&'a [u8]>,
+    /// The path that goes upstream instead of the client's.
+    pub path: Option<&'a [u8]>,
 }
 
 /// Write the head that goes upstream, from parsed parts: what is end-to-end of the client's fields
@@ -43,20 +47,17 @@ pub fn write_upstream_head(
     let mut has_host = false;
     let mut forwarded_for_lines = 0usize;
     let mut forwarded_proto: Option<&[u8]> = None;
+    let authority = forwarded.authority.unwrap_or(head.authority);
     out.clear();
     out.extend_from_slice(head.method);
     out.push(b' ');
-    out.extend_from_slice(head.path);
-    if let Some(query) = head.query {
-        out.push(b'?');
-        out.extend_from_slice(query);
-    }
+    write_target(out, forwarded.path.unwrap_or(head.path), head.query);
     out.extend_from_slice(b" HTTP/1.1\r\n");
     for field in head.headers {
         match field.known {
             KnownHeader::Host => {
                 has_host = true;
-                write_field(out, field.name, head.authority);
+                write_field(out, field.name, authority);
             }
             KnownHeader::ContentLength => has_content_length = true,
             KnownHeader::TransferEncoding
@@ -94,7 +95,7 @@ pub fn write_upstream_head(
         }
     }
     if !has_host {
-        write_field(out, b"host", head.authority);
+        write_field(out, b"host", authority);
     }
     match parsed.body {
         BodyLength::Fixed(length) => write_number(out, b"content-length", length),
@@ -118,12 +119,10 @@ pub fn write_upstream_head(
     out.extend_from_slice(b"x-forwarded-for: ");
     let forwarded_for_at = out.len();
     if forwarded_for_lines > 0 {
-        for value in forwarded_for_lines_of(head) {
-            out.extend_from_slice(value);
-            out.push(b',');
-        }
+        write_forwarded_for(out, head, forwarded.peer_text);
+    } else {
+        out.extend_from_slice(forwarded.peer_text);
     }
-    out.extend_from_slice(forwarded.peer_text);
     let forwarded_for = forwarded_for_at..out.len();
     out.extend_from_slice(b"\r\n");
     let trusted = forwarded.trusted_proxies > 0;
@@ -134,17 +133,43 @@ pub fn write_upstream_head(
         _ => write_field(out, b"x-forwarded-proto", head.scheme.as_str().as_bytes()),
     }
     out.extend_from_slice(b"x-envoy-external-address: ");
-    out.extend_from_slice(external_address(head, forwarded, forwarded_for_lines));
+    out.extend_from_slice(external_address(head, forwarded));
     out.extend_from_slice(b"\r\nx-request-id: ");
     out.extend_from_slice(&format_request_id(forwarded.request_id));
     out.extend_from_slice(b"\r\n");
     if !forwarded.operation.is_empty() {
         write_field(out, b"x-envoy-decorator-operation", forwarded.operation);
     }
+    if forwarded.path.is_some() {
+        out.extend_from_slice(b"x-envoy-original-path: ");
+        write_target(out, head.path, head.query);
+        out.extend_from_slice(b"\r\n");
+    }
+    if forwarded.authority.is_some() {
+        write_field(out, b"x-envoy-original-host", head.authority);
+    }
     out.extend_from_slice(b"x-envoy-attempt-count: ");
     let attempt_count_at = out.len();
     out.extend_from_slice(b"1\r\n\r\n");
     Written { grpc, forwarded_for, attempt_count_at }
+}
+
+/// Path and query.
+pub fn write_target(out: &mut Vec<u8>, path: &[u8], query: Option<&[u8]>) {
+    out.extend_from_slice(path);
+    if let Some(query) = query {
+        out.push(b'?');
+        out.extend_from_slice(query);
+    }
+}
+
+/// The value of `x-forwarded-for` that goes upstream: the client's, then its address.
+pub fn write_forwarded_for(out: &mut Vec<u8>, head: &RequestHead<'_>, peer_text: &[u8]) {
+    for value in forwarded_for_lines_of(head) {
+        out.extend_from_slice(value);
+        out.push(b',');
+    }
+    out.extend_from_slice(peer_text);
 }
 
 fn forwarded_for_lines_of<'h>(
@@ -158,12 +183,8 @@ fn forwarded_for_lines_of<'h>(
 
 /// The address of the client that is trusted: the peer, or with N trusted proxies in front the N-th
 /// entry from the right of what they sent (`gatewayTopology.numTrustedProxies`).
-fn external_address<'a>(
-    head: &'a RequestHead<'_>,
-    forwarded: &Forwarded<'a>,
-    forwarded_for_lines: usize,
-) -> &'a [u8] {
-    if forwarded.trusted_proxies == 0 || forwarded_for_lines == 0 {
+pub fn external_address<'a>(head: &'a RequestHead<'_>, forwarded: &Forwarded<'a>) -> &'a [u8] {
+    if forwarded.trusted_proxies == 0 {
         return forwarded.peer_text;
     }
     let mut wanted = forwarded.trusted_proxies as usize;
@@ -263,6 +284,8 @@ mod tests {
             trusted_proxies,
             operation: b"hello.default.svc.cluster.local:80/*",
             request_id: 0,
+            authority: None,
+            path: None,
         };
         let mut out = Vec::new();
         let written = write_upstream_head(&mut out, &parsed, &parsed.head, &forwarded);

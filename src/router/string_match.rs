@@ -1,5 +1,5 @@
-//! Compiled `StringMatch`: exact, prefix, regex (Istio `StringMatch`, behaviour of RE2). The only
-//! caller of the regex engine on the data path.
+//! Compiled `StringMatch`: exact, prefix, regex (Istio `StringMatch`, behaviour of RE2). With
+//! `substitution` the only caller of the regex engine on the data path.
 
 use regex::bytes::{Regex as Engine, RegexBuilder};
 
@@ -104,20 +104,8 @@ impl Regex {
     /// # Errors
     /// See [`PatternError`].
     pub fn new(pattern: &str) -> Result<Regex, PatternError> {
-        if pattern.is_empty() {
-            return Err(PatternError::Empty);
-        }
-        let characters = pattern.chars().count();
-        if characters > REGEX_CHARACTERS_MAX {
-            return Err(PatternError::TooLong(characters));
-        }
-        let translated = from_re2(pattern)?;
         // By itself first: `a)|(b` must not become valid by the group put around it.
-        let unicode = match compile(&translated, false) {
-            Ok(_) => false,
-            Err(PatternError::Syntax(_)) => compile(&translated, true).map(|_| true)?,
-            Err(other) => return Err(other),
-        };
+        let (translated, unicode, _) = unanchored(pattern)?;
         let engine = compile(&format!(r"\A(?:{translated})\z"), unicode)?;
         Ok(Regex { pattern: pattern.into(), engine })
     }
@@ -131,6 +119,26 @@ impl Regex {
     #[inline]
     pub fn is_match(&self, value: &[u8]) -> bool {
         self.engine.is_match(value)
+    }
+}
+
+/// The pattern in the engine's dialect, whether it needs Unicode, and an engine that finds it anywhere.
+pub(super) fn unanchored(pattern: &str) -> Result<(String, bool, Engine), PatternError> {
+    if pattern.is_empty() {
+        return Err(PatternError::Empty);
+    }
+    let characters = pattern.chars().count();
+    if characters > REGEX_CHARACTERS_MAX {
+        return Err(PatternError::TooLong(characters));
+    }
+    let translated = from_re2(pattern)?;
+    match compile(&translated, false) {
+        Ok(engine) => Ok((translated, false, engine)),
+        Err(PatternError::Syntax(_)) => {
+            let engine = compile(&translated, true)?;
+            Ok((translated, true, engine))
+        }
+        Err(other) => Err(other),
     }
 }
 

@@ -4,6 +4,13 @@
 //!
 //! Nothing here knows a manifest; nothing here does I/O.
 
+mod policy;
+
+pub use policy::{
+    DestinationPolicy, HeaderEdits, HeaderPart, HeaderText, HeaderTextError, PathRewrite,
+    RoutePolicy, Variable,
+};
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,6 +113,8 @@ pub struct Route {
     pub operation: Arc<str>,
     /// What it is called.
     pub names: Box<RouteNames>,
+    /// What it changes, if it changes anything.
+    pub policy: Option<Box<RoutePolicy>>,
 }
 
 const _: () = assert!(size_of::<Route>() == 64);

@@ -93,7 +93,6 @@ fn virtual_service(findings: &mut Findings<'_, VirtualService>) {
 fn http_route(findings: &mut Findings<'_, VirtualService>, route: &HttpRoute, field: &str) {
     let rows = [
         ("delegate", route.delegate.is_some(), "its requests get 503 (NC)"),
-        ("rewrite", route.rewrite.is_some(), "path and host go on unchanged"),
         ("timeout", route.timeout.is_some(), "requests may take any time"),
         ("retries", route.retries.is_some(), "Istio's default policy is used"),
         ("fault", route.fault.is_some(), "no fault is injected"),
@@ -102,14 +101,9 @@ fn http_route(findings: &mut Findings<'_, VirtualService>, route: &HttpRoute, fi
         ("mirrorPercent", route.mirror_percent.is_some(), "nothing is mirrored"),
         ("mirrorPercentage", route.mirror_percentage.is_some(), "nothing is mirrored"),
         ("corsPolicy", route.cors_policy.is_some(), "CORS is left to the service"),
-        ("headers", route.headers.is_some(), "headers go on unchanged"),
     ];
     for (name, set, effect) in rows {
         unless_absent(findings, set, format!("{field}.{name}"), effect);
-    }
-    for (index, weighted) in route.route.iter().enumerate() {
-        let field = format!("{field}.route[{index}].headers");
-        unless_absent(findings, weighted.headers.is_some(), field, "headers go on unchanged");
     }
     for (index, condition) in route.match_.iter().enumerate() {
         let field = format!("{field}.match[{index}]");

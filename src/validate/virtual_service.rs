@@ -9,7 +9,8 @@ use crate::config::naming::covers;
 use crate::config::virtual_service::{
     Destination, Headers, HttpMatchRequest, HttpRoute, StringMatch, VirtualService,
 };
-use crate::router::StringMatch as Compiled;
+use crate::router::{StringMatch as Compiled, Substitution, SubstitutionError};
+use crate::snapshot::{HeaderEdits, HeaderText, HeaderTextError};
 
 const DIRECT_BODY_BYTES_MAX: usize = 1024 * 1024;
 const DIRECT_BODY_BYTES_USUAL: usize = 100 * 1024;
@@ -199,8 +200,12 @@ fn http_route(findings: &mut Of<'_>, route: &HttpRoute, field: &str, delegate: b
             let field = format!("{field}.uriRegexRewrite");
             if regex.match_.is_empty() || regex.rewrite.is_empty() {
                 findings.error(&field, "both `match` and `rewrite` are needed", "");
-            } else if let Err(error) = Compiled::regex(&regex.match_) {
-                findings.error(&format!("{field}.match"), &error.to_string(), "");
+            } else if let Err(error) = Substitution::new(&regex.match_, &regex.rewrite) {
+                let part = match error {
+                    SubstitutionError::Pattern(_) => "match",
+                    SubstitutionError::Escape | SubstitutionError::Group(_) => "rewrite",
+                };
+                findings.error(&format!("{field}.{part}"), &error.to_string(), "");
             }
         }
     }
@@ -347,9 +352,17 @@ fn header_operations(findings: &mut Of<'_>, headers: &Headers, field: &str) {
                 if value.bytes().any(|byte| byte < 0x20 && byte != b'\t' || byte == 0x7f) {
                     findings.error(&field, "the value has control characters", "");
                 }
-                if !percent_signs_pair(value) {
-                    findings.error(&field, "a `%` without its partner", "a plain one is `%%`");
+                match HeaderText::parse(value) {
+                    Err(error @ HeaderTextError::Unpaired) => {
+                        findings.error(&field, &error.to_string(), "a plain one is `%%`");
+                    }
+                    Err(error @ HeaderTextError::Unknown(_)) => {
+                        let message = format!("not honoured yet: {error}, the field is left out");
+                        findings.warn("RNG0100", &field, &message, "");
+                    }
+                    Ok(_) => {}
                 }
+                framing(findings, name, &field);
             }
         }
         for (index, name) in operations.remove.iter().enumerate() {
@@ -357,11 +370,15 @@ fn header_operations(findings: &mut Of<'_>, headers: &Headers, field: &str) {
                 let field = format!("{field}.remove[{index}]");
                 findings.error(&field, &format!("`{name}` cannot be removed"), "");
             }
+            framing(findings, name, &format!("{field}.remove[{index}]"));
         }
     }
 }
 
-/// Does every `%` begin or end a substitution (`%REQ(x)%`), or stand for itself (`%%`)?
-fn percent_signs_pair(value: &str) -> bool {
-    value.bytes().filter(|byte| *byte == b'%').count().is_multiple_of(2)
+/// Operations on fields that frame a message have no effect here, unlike in Istio.
+fn framing(findings: &mut Of<'_>, name: &str, field: &str) {
+    if HeaderEdits::is_framing(name) {
+        let message = format!("the gateway alone says `{name}`: the operation has no effect");
+        findings.warn("RNG0101", field, &message, "");
+    }
 }

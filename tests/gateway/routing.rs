@@ -77,10 +77,22 @@ struct Expected {
     /// Fields that the upstream sees.
     #[serde(default)]
     seen: BTreeMap<String, String>,
+    /// Fields that the upstream sees several times, with all values in order.
+    #[serde(default)]
+    seen_all: BTreeMap<String, Vec<String>>,
+    /// Fields that the upstream must not see.
+    #[serde(default)]
+    unseen: Vec<String>,
     body: Option<String>,
     /// Fields of the answer.
     #[serde(default)]
     headers: BTreeMap<String, String>,
+    /// Fields that come several times, with all values in order.
+    #[serde(default)]
+    headers_all: BTreeMap<String, Vec<String>>,
+    /// Fields that the answer must not have.
+    #[serde(default)]
+    absent: Vec<String>,
     /// `%RESPONSE_FLAGS%` of the access log.
     flags: Option<String>,
     /// `%RESPONSE_CODE_DETAILS%`.
@@ -261,6 +273,18 @@ fn judge(case: &Case, answers: &[Answer], upstreams: &BTreeMap<&str, Upstream>) 
                 return Some(format!("{name}: {got:?} instead of {value:?}"));
             }
         }
+        for (name, values) in &expect.headers_all {
+            let fields = answer.headers.iter().filter(|(field, _)| field == name);
+            let got: Vec<&String> = fields.map(|(_, value)| value).collect();
+            if got != values.iter().collect::<Vec<_>>() {
+                return Some(format!("{name}: {got:?} instead of {values:?}"));
+            }
+        }
+        for name in &expect.absent {
+            if let Some(got) = answer.headers.iter().find(|(field, _)| field == name) {
+                return Some(format!("{got:?}, which was to be absent"));
+            }
+        }
         if let Some(body) = &expect.body
             && *body != answer.body
         {
@@ -287,6 +311,17 @@ fn judge(case: &Case, answers: &[Answer], upstreams: &BTreeMap<&str, Upstream>) 
             if seen.header(field) != Some(value) {
                 let got = seen.header(field);
                 return Some(format!("the upstream saw {field}: {got:?} instead of {value:?}"));
+            }
+        }
+        for (field, values) in &expect.seen_all {
+            let got = seen.all(field);
+            if got != *values {
+                return Some(format!("the upstream saw {field}: {got:?} instead of {values:?}"));
+            }
+        }
+        for field in &expect.unseen {
+            if let Some(got) = seen.header(field) {
+                return Some(format!("the upstream saw {field}: {got:?}"));
             }
         }
     }
@@ -355,6 +390,7 @@ conformance! {
     destinations
     direct_responses
     gateways
+    header_operations
     headers
     hello
     hosts
@@ -364,6 +400,7 @@ conformance! {
     paths
     query
     redirects
+    rewrites
     service_hosts
     subsets
     weights

@@ -110,6 +110,7 @@ fn report() -> StatusReport {
                 total_weight: 3,
             }),
             operation: "".into(),
+            policy: None,
             names: Box::new(RouteNames {
                 route: "main".to_owned(),
                 virtual_service: "default/frontend".to_owned(),
