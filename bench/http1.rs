@@ -51,6 +51,7 @@ fn rewrite(c: &mut Criterion) {
             let forwarded = Forwarded {
                 authority: None,
                 path: None,
+                expected_timeout_ms: None,
                 peer_text: b"203.0.113.7",
                 trusted_proxies: 0,
                 operation: b"shop.default.svc.cluster.local:80/*",

@@ -1,12 +1,16 @@
 //! What a rule changes → the policy of its route (behaviour 3.7 and 3.10).
 
+use crate::config::scalar::{Duration, Percent};
 use crate::config::virtual_service::{
-    HeaderOperations, Headers, HttpMatchRequest, HttpRewrite, HttpRoute, StringMatch,
-    VirtualService,
+    HeaderOperations, Headers, HttpFaultInjection, HttpMatchRequest, HttpRetry, HttpRewrite,
+    HttpRoute, StringMatch, VirtualService,
 };
 use crate::config::{Diagnostic, Object, Severity};
 use crate::router::Substitution;
-use crate::snapshot::{DestinationPolicy, HeaderEdits, HeaderText, PathRewrite, RoutePolicy};
+use crate::snapshot::{
+    DestinationPolicy, Fault, FaultStatus, HeaderEdits, HeaderText, PathRewrite, RetryConditions,
+    RetryPolicy, RoutePolicy,
+};
 
 /// The policy of a rule for one of its matches; `used` are the positions of the destinations that the
 /// route has. Mistakes that validation reports are left out here.
@@ -43,9 +47,70 @@ pub fn policy(
         [] => [of_destination(usize::MAX)].into(),
         _ => used.iter().map(|position| of_destination(*position)).collect(),
     };
+    let timeout_ms = rule.timeout.map(milliseconds);
+    let retries = rule.retries.as_ref().map(retries).unwrap_or_default();
+    let fault = rule.fault.as_ref().filter(|_| !local).map(fault);
     let changes = path.is_some()
+        || timeout_ms.is_some()
+        || retries != RetryPolicy::default()
+        || fault.is_some()
         || destinations.iter().any(|destination| *destination != DestinationPolicy::default());
-    changes.then(|| Box::new(RoutePolicy { path, destinations }))
+    changes.then(|| Box::new(RoutePolicy { path, timeout_ms, retries, fault, destinations }))
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(std::time::Duration::from(duration).as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+/// Without a percentage nothing happens (behaviour 3.13).
+fn fault(fault: &HttpFaultInjection) -> Fault {
+    let ppm = |percentage: Option<Percent>| {
+        percentage.map_or(0, |percent| (percent.value * 10_000.0).round() as u32)
+    };
+    let mut compiled = Fault::default();
+    if let Some(delay) = &fault.delay {
+        let deprecated = delay.percent.map(|percent| Percent { value: f64::from(percent) });
+        compiled.delay_ppm = ppm(delay.percentage.or(deprecated));
+        compiled.delay_ms = delay.fixed_delay.map_or(0, milliseconds);
+    }
+    if let Some(abort) = &fault.abort {
+        compiled.abort_ppm = ppm(abort.percentage);
+        compiled.abort = match (abort.http_status, &abort.grpc_status) {
+            (Some(status), _) => FaultStatus::Http(u16::try_from(status).unwrap_or(503)),
+            (None, Some(name)) => FaultStatus::grpc(name).unwrap_or_default(),
+            (None, None) => {
+                compiled.abort_ppm = 0;
+                FaultStatus::default()
+            }
+        };
+    }
+    compiled
+}
+
+fn retries(retries: &HttpRetry) -> RetryPolicy {
+    let mut policy = RetryPolicy {
+        attempts: u32::try_from(retries.attempts).unwrap_or(0),
+        per_try_timeout_ms: retries.per_try_timeout.map(milliseconds),
+        avoids_tried: retries.retry_ignore_previous_hosts.unwrap_or(true),
+        ..RetryPolicy::default()
+    };
+    if let Some(base) = retries.backoff {
+        policy.back_off_ms = milliseconds(base);
+    }
+    let Some(on) = retries.retry_on.as_deref().filter(|on| !on.is_empty()) else { return policy };
+    policy.on = RetryConditions::default();
+    let mut codes = Vec::new();
+    for condition in on.split(',').map(str::trim) {
+        // Istio takes a number for one of `retriable-status-codes`.
+        if let Ok(code) = condition.parse() {
+            codes.push(code);
+            policy.on.insert(RetryConditions::STATUS_CODES);
+        } else if let Some(condition) = RetryConditions::named(condition) {
+            policy.on.insert(condition);
+        }
+    }
+    policy.status_codes = codes.into();
+    policy
 }
 
 fn path_rewrite(

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::context::{Replica, WorkerContext};
 use super::error::ProxyError;
@@ -45,13 +46,14 @@ impl Attempt {
     }
 }
 
-/// Pick an endpoint of `cluster` that this request has not tried and get a connection to it. With
-/// `fresh`, no kept connection is used.
+/// Pick an endpoint of `cluster` that this request has not tried and get a connection to it, within
+/// `limit`. With `fresh`, no kept connection is used.
 pub async fn begin(
     context: &WorkerContext,
     replica: &Replica,
     cluster: ClusterId,
     fresh: bool,
+    limit: Duration,
     scratch: &mut Scratch,
 ) -> Result<Attempt, ProxyError> {
     let state = replica.clusters.get(cluster);
@@ -90,7 +92,8 @@ pub async fn begin(
         }
     }
     let connecting = context.connects.place(|| {
-        crate::net::connect::connect(pool.address(), configured.connect_timeout, context.driver)
+        let timeout = configured.connect_timeout.min(limit);
+        crate::net::connect::connect(pool.address(), timeout, context.driver)
     });
     match connecting.await {
         Ok(stream) => {

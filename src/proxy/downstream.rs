@@ -2,11 +2,13 @@
 //!
 //! Deadlines are not timers: each connection stores the time by which something must happen, and a
 //! sweep about twice a second shuts those down that are late, which ends the operation they wait
-//! in. Setting a deadline is two stores; a timer would cost more than parsing the head.
+//! in. Setting a deadline is two stores; a timer would cost more than parsing the head. A route's
+//! timeout is kept to the millisecond: one timer for all requests of the worker, set to the earliest.
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::rc::Rc;
+use std::task::{Poll, Waker};
 
 use crate::net::Stream;
 
@@ -60,6 +62,9 @@ pub struct Downstream {
     deadline_ms: Cell<u64>,
     send_deadline_ms: Cell<u64>,
     upstream_deadline_ms: Cell<u64>,
+    request_deadline_ms: Cell<u64>,
+    attempt_deadline_ms: Cell<u64>,
+    timed_out: Cell<bool>,
     expired: Cell<bool>,
     gone: Cell<bool>,
     /// The upstream that serves the present request: shut down when the client is gone.
@@ -98,6 +103,9 @@ impl Downstream {
             deadline_ms: Cell::new(u64::MAX),
             send_deadline_ms: Cell::new(u64::MAX),
             upstream_deadline_ms: Cell::new(u64::MAX),
+            request_deadline_ms: Cell::new(u64::MAX),
+            attempt_deadline_ms: Cell::new(u64::MAX),
+            timed_out: Cell::new(false),
             expired: Cell::new(false),
             gone: Cell::new(false),
             upstream: RefCell::new(None),
@@ -138,6 +146,32 @@ impl Downstream {
         self.upstream_deadline_ms.set(deadline_ms);
     }
 
+    /// By when (worker time) the response must be complete; `u64::MAX`: whenever it likes.
+    #[inline]
+    pub fn request_deadline_ms(&self) -> u64 {
+        self.request_deadline_ms.get()
+    }
+
+    /// The present attempt may take as long as it likes: it has brought a response head.
+    #[inline]
+    pub fn attempt_unbounded(&self) {
+        self.attempt_deadline_ms.set(u64::MAX);
+    }
+
+    /// The request is over, whatever it waited for.
+    #[inline]
+    pub fn clear_deadlines(&self) {
+        self.request_deadline_ms.set(u64::MAX);
+        self.attempt_deadline_ms.set(u64::MAX);
+        self.timed_out.set(false);
+    }
+
+    /// Was the upstream shut down because the request's or the attempt's time was up?
+    #[inline]
+    pub fn timed_out(&self) -> bool {
+        self.timed_out.get()
+    }
+
     /// Did the last wait end because its deadline passed?
     pub fn expired(&self) -> bool {
         self.expired.get()
@@ -149,10 +183,10 @@ impl Downstream {
     }
 
     /// Name the upstream connection that serves the present request. It is shut down at once when
-    /// the client went away while it was being made: no later sweep would do it.
+    /// the client went away or the time was up while it was being made: no later sweep would do it.
     #[inline]
     pub fn set_upstream(&self, upstream: Option<Stream>) {
-        if self.gone.get()
+        if (self.gone.get() || self.timed_out.get())
             && let Some(upstream) = &upstream
         {
             upstream.shutdown(Shutdown::Both);
@@ -186,9 +220,22 @@ impl Downstream {
 }
 
 /// All downstream connections of a worker.
-#[derive(Default)]
 pub struct DownstreamTable {
     connections: RefCell<Vec<Rc<Downstream>>>,
+    /// The least of the requests' and attempts' deadlines that the expiry waits for.
+    expiry_at_ms: Cell<u64>,
+    /// Wakes the expiry when an earlier one is set.
+    expiry: Cell<Option<Waker>>,
+}
+
+impl Default for DownstreamTable {
+    fn default() -> Self {
+        DownstreamTable {
+            connections: RefCell::default(),
+            expiry_at_ms: Cell::new(u64::MAX),
+            expiry: Cell::default(),
+        }
+    }
 }
 
 /// What a sweep found, by phase.
@@ -234,6 +281,52 @@ impl DownstreamTable {
     /// Is there none?
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Bound a request and its present attempt (worker time, `u64::MAX` for no bound). Unlike the
+    /// other deadlines these are kept to the millisecond.
+    pub fn bound(&self, connection: &Downstream, request_ms: u64, attempt_ms: u64) {
+        connection.request_deadline_ms.set(request_ms);
+        connection.attempt_deadline_ms.set(attempt_ms);
+        connection.timed_out.set(false);
+        let earliest = request_ms.min(attempt_ms);
+        if earliest < self.expiry_at_ms.get() {
+            self.expiry_at_ms.set(earliest);
+            if let Some(expiry) = self.expiry.take() {
+                expiry.wake();
+            }
+        }
+    }
+
+    /// Shut down the upstreams of requests and attempts whose time is up at `now_ms`. Returns the next
+    /// deadline.
+    pub fn expire_requests(&self, now_ms: u64) -> u64 {
+        let mut next = u64::MAX;
+        for connection in self.connections.borrow().iter() {
+            let deadline =
+                connection.request_deadline_ms.get().min(connection.attempt_deadline_ms.get());
+            if deadline > now_ms {
+                next = next.min(deadline);
+            } else if !connection.timed_out.replace(true)
+                && let Some(upstream) = &*connection.upstream.borrow()
+            {
+                upstream.shutdown(Shutdown::Both);
+            }
+        }
+        self.expiry_at_ms.set(next);
+        next
+    }
+
+    /// Wait until a deadline before `known_ms` is set.
+    pub async fn earlier_deadline(&self, known_ms: u64) {
+        std::future::poll_fn(|task| {
+            if self.expiry_at_ms.get() < known_ms {
+                return Poll::Ready(());
+            }
+            self.expiry.set(Some(task.waker().clone()));
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Shut down what is late at `now_ms`, and the upstream work of clients that are gone.

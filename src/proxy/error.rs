@@ -2,6 +2,7 @@
 //! into a status, response flags, details and a body.
 
 use crate::http1::{RequestError, ResponseError};
+use crate::snapshot::FaultStatus;
 use crate::stream_info::ResponseFlags;
 
 /// Why the gateway answers itself, or answers nothing.
@@ -39,6 +40,12 @@ pub enum ProxyError {
     UpstreamInterim,
     /// The upstream closed within its response head.
     UpstreamTruncated,
+    /// The route's timeout ran out.
+    RequestTimeout,
+    /// The last attempt took longer than an attempt may.
+    PerTryTimeout,
+    /// The route is told to fail.
+    FaultAbort(FaultStatus),
     /// The client went away before it had a response.
     DownstreamGone,
 }
@@ -142,6 +149,30 @@ impl ProxyError {
                  reset reason: protocol error",
                 false,
             ),
+            ProxyError::RequestTimeout => answer(
+                504,
+                ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
+                "response_timeout",
+                "upstream request timeout",
+                false,
+            ),
+            ProxyError::PerTryTimeout => answer(
+                504,
+                ResponseFlags::UPSTREAM_REQUEST_TIMEOUT,
+                "upstream_per_try_timeout",
+                "upstream request timeout",
+                false,
+            ),
+            ProxyError::FaultAbort(status) => answer(
+                match status {
+                    FaultStatus::Http(status) => status,
+                    FaultStatus::Grpc(status) => http_status(status),
+                },
+                ResponseFlags::FAULT_INJECTED,
+                "fault_filter_abort",
+                "fault filter abort",
+                false,
+            ),
             ProxyError::DownstreamGone => answer(
                 0,
                 ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION,
@@ -150,5 +181,46 @@ impl ProxyError {
                 true,
             ),
         }
+    }
+}
+
+impl ProxyError {
+    /// What a gRPC client is told instead of the status.
+    pub fn grpc_status(self) -> u8 {
+        match self {
+            ProxyError::RequestTimeout | ProxyError::PerTryTimeout => 4,
+            ProxyError::FaultAbort(FaultStatus::Grpc(status)) => status,
+            _ => grpc_status(self.answer().status),
+        }
+    }
+}
+
+/// The gRPC status that stands for an HTTP one (gRPC's HTTP-to-status mapping, as Envoy's).
+fn grpc_status(status: u16) -> u8 {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
+}
+
+/// The HTTP status that stands for a gRPC one (Envoy's mapping).
+fn http_status(grpc_status: u8) -> u16 {
+    match grpc_status {
+        0 => 200,
+        1 => 499,
+        3 | 9 | 11 => 400,
+        4 => 504,
+        5 => 404,
+        6 | 10 => 409,
+        7 => 403,
+        8 => 429,
+        12 => 501,
+        14 => 503,
+        16 => 401,
+        _ => 500,
     }
 }

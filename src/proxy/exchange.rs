@@ -7,7 +7,7 @@
 
 use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::context::{Replica, WorkerContext};
 use super::downstream::{After, Downstream, ListenerSlot, Phase};
@@ -115,6 +115,10 @@ async fn one_request(
         None => return After::Close,
     };
     context.count(|_, gauges| gauges.requests_active += 1);
+    if scratch.delay_ms > 0 {
+        // Boxed: a timer is large, and an injected delay must not enlarge every exchange.
+        Box::pin(crate::net::sleep(Duration::from_millis(scratch.delay_ms))).await;
+    }
     let (after, replica) = match decision {
         Decision::Forward { plan, cluster, replica } => {
             let after =

@@ -3,7 +3,7 @@
 
 use std::pin::{Pin, pin};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::attempt::{self, Attempt};
 use super::context::{Replica, WorkerContext};
@@ -14,15 +14,11 @@ use super::receiver::Receiver;
 use super::request::Plan;
 use super::request_body::{self, Progress, Pumped, RequestBody};
 use super::response::{self, Responded};
+use super::retry::Retries;
 use super::scratch::Scratch;
 use super::tunnel;
 use crate::ids::ClusterId;
-use crate::limits::DEFAULT_RETRIES;
 use crate::net::Buffer;
-use crate::stream_info::ResponseFlags;
-
-/// Base of the wait before a retry (Envoy's `retry_back_off.base_interval`).
-const RETRY_BACKOFF_MS: u64 = 25;
 
 /// Send a request upstream and its response back, with the retries that are safe.
 pub async fn forward(
@@ -47,34 +43,48 @@ pub async fn forward(
         }
     };
     let mut body = Some(body);
-    let mut retries = 0;
+    let snapshot = &replica.snapshot;
+    let policy = scratch.info.route.and_then(|route| snapshot.route(route).policy.as_deref());
+    let retries = Retries::new(
+        policy.map_or(&snapshot.settings.default_retries, |policy| &policy.retries),
+        progress.request_done.get(),
+        scratch.timeout_ms,
+    );
+    let mut further_attempts = 0;
     let mut fresh = false;
     let outcome = loop {
-        let mut attempt = match attempt::begin(context, replica, cluster, fresh, scratch).await {
+        if progress.request_done.get() {
+            // The clock was read when the first attempt's request came, unless something took time.
+            let at_once = further_attempts == 0 && scratch.delay_ms == 0;
+            let now = if at_once { scratch.info.started } else { Instant::now() };
+            retries.bound(context, connection, now);
+        }
+        if !retries.avoids_tried() {
+            scratch.tried.clear();
+        }
+        let limit = retries.connect_limit(context, connection);
+        let begun = attempt::begin(context, replica, cluster, fresh, limit, scratch).await;
+        let mut attempt = match begun {
             Ok(attempt) => attempt,
             Err(error) => {
-                // Istio's default policy: connect failures, on another endpoint, twice.
-                let connect_failed = matches!(
-                    error,
-                    ProxyError::UpstreamConnect | ProxyError::UpstreamConnectTimeout
-                );
-                if connect_failed && retries < DEFAULT_RETRIES {
-                    retries += 1;
-                    back_off(context, retries).await;
-                    count_attempt(context, scratch, retries);
-                    continue;
+                let error = retries.explain(context, connection, error);
+                if !retries.take_after(error, true, body.is_some(), &mut scratch.info) {
+                    break Err(error);
                 }
-                if connect_failed && retries > 0 {
-                    scratch.info.flags.insert(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+                retries.back_off(context, connection).await;
+                if retries.is_over(context, connection) {
+                    break Err(ProxyError::RequestTimeout);
                 }
-                break Err(error);
+                further_attempts += 1;
+                count_attempt(context, scratch, further_attempts);
+                continue;
             }
         };
         connection.set_upstream(Some(attempt.connection.stream().clone()));
         if context.access_log.borrow().is_some() {
             scratch.info.upstream_local_address = attempt.connection.local_address();
         }
-        let (responded, send_failed) = send_and_relay(
+        let (responded, nothing_sent) = send_and_relay(
             context,
             connection,
             receiver,
@@ -83,25 +93,43 @@ pub async fn forward(
             &mut body,
             &progress,
             &mut attempt,
+            &retries,
         )
         .await;
-        let Responded::Nothing(error) = responded else { break Ok((responded, attempt)) };
+        let error = match responded {
+            Responded::Retry => None,
+            Responded::Nothing(error) => Some(error),
+            responded => break Ok((responded, attempt)),
+        };
         let reused = attempt.reused;
         attempt.close(context);
-        // The endpoint had closed the kept connection: nothing of the request was served.
-        let stale = reused && error == ProxyError::UpstreamClosed;
-        let safe = plan.idempotent || send_failed;
-        // Once the rest of a body was asked for, what came of it may be lost.
-        if stale && safe && body.is_some() && !fresh && !connection.gone() {
-            fresh = true;
-            retries += 1;
-            // The same endpoint is as good as any other for a fresh connection.
-            scratch.tried.pop();
-            count_attempt(context, scratch, retries);
-            continue;
+        if let Some(error) = error {
+            let error = retries.explain(context, connection, error);
+            // The endpoint had closed the kept connection: nothing of the request was served.
+            let stale = reused && error == ProxyError::UpstreamClosed;
+            let safe = plan.idempotent || nothing_sent;
+            // Once the rest of a body was asked for, what came of it may be lost.
+            if stale && safe && body.is_some() && !fresh && !connection.gone() {
+                fresh = true;
+                further_attempts += 1;
+                // The same endpoint is as good as any other for a fresh connection.
+                scratch.tried.pop();
+                count_attempt(context, scratch, further_attempts);
+                continue;
+            }
+            let at_hand = body.is_some() && !connection.gone();
+            if !retries.take_after(error, nothing_sent, at_hand, &mut scratch.info) {
+                break Err(error);
+            }
         }
-        break Err(error);
+        retries.back_off(context, connection).await;
+        if retries.is_over(context, connection) {
+            break Err(ProxyError::RequestTimeout);
+        }
+        further_attempts += 1;
+        count_attempt(context, scratch, further_attempts);
     };
+    connection.clear_deadlines();
     scratch.info.request_bytes += progress.wire_bytes.get();
     scratch.info.request_body_bytes = progress.body_bytes.get();
     match outcome {
@@ -124,7 +152,7 @@ pub async fn forward(
             attempt.close(context);
             After::Close
         }
-        Ok((Responded::Cut | Responded::Nothing(_), attempt)) => {
+        Ok((Responded::Cut | Responded::Nothing(_) | Responded::Retry, attempt)) => {
             attempt.close(context);
             After::Cut
         }
@@ -143,6 +171,7 @@ async fn send_and_relay(
     body: &mut Option<RequestBody>,
     progress: &Progress,
     attempt: &mut Attempt,
+    retries: &Retries<'_>,
 ) -> (Responded, bool) {
     let head = std::mem::take(&mut scratch.request);
     let now_ms = context.clock.coarse_milliseconds();
@@ -171,6 +200,7 @@ async fn send_and_relay(
         scratch,
         progress,
         sent,
+        retries,
     ));
     if progress.request_done.get() || cut_short {
         let responded = match relay.await {
@@ -193,7 +223,12 @@ async fn send_and_relay(
         if pumping && let Poll::Ready(pumped) = Pin::new(&mut pump).poll(task) {
             pumping = false;
             match pumped {
-                Pumped::Done(input) => receiver.input = Some(input),
+                Pumped::Done(input) => {
+                    receiver.input = Some(input);
+                    if !progress.response_started.get() {
+                        retries.bound(context, connection, Instant::now());
+                    }
+                }
                 // Its response may be on the way already.
                 Pumped::UpstreamGone => {}
                 Pumped::Client(error) => {
@@ -212,20 +247,11 @@ async fn send_and_relay(
     (responded, false)
 }
 
-/// Wait a random part of the n-th retry's interval (Envoy: up to `(2^n - 1) * base`, at most ten
-/// times the base).
-async fn back_off(context: &WorkerContext, retry: u32) {
-    let longest = (((1u64 << retry.min(10)) - 1) * RETRY_BACKOFF_MS).min(RETRY_BACKOFF_MS * 10);
-    let wait = context.random.borrow_mut().u64(..longest.max(1));
-    // Boxed: a timer is large, and the rare retry must not enlarge every exchange.
-    Box::pin(crate::net::sleep(Duration::from_millis(wait))).await;
-}
-
 /// Note a further attempt in the head that is sent again.
-fn count_attempt(context: &WorkerContext, scratch: &mut Scratch, retries: u32) {
+fn count_attempt(context: &WorkerContext, scratch: &mut Scratch, further: u32) {
     context.count(|counters, _| counters.upstream_retries += 1);
     if let Some(digit) = scratch.request.get_mut(scratch.attempt_count_at) {
-        *digit = b'1' + retries.min(8) as u8;
+        *digit = b'1' + further.min(8) as u8;
     }
 }
 

@@ -39,7 +39,8 @@ pub async fn send(
     let keep_alive = request_is_read
         && !answer.close
         && plan.is_some_and(|plan| may_keep_alive(context, downstream, plan));
-    write(context, plan, &answer, keep_alive, scratch);
+    let grpc_status = error.grpc_status();
+    write(context, plan, &answer, grpc_status, keep_alive, scratch);
     scratch.info.response_code = answer.status;
     header_edits::edit_response(scratch, downstream);
     let info = &mut scratch.info;
@@ -124,6 +125,7 @@ fn write(
     context: &WorkerContext,
     plan: Option<&Plan>,
     answer: &Answer,
+    grpc_status: u8,
     keep_alive: bool,
     scratch: &mut Scratch,
 ) {
@@ -133,10 +135,10 @@ fn write(
     let is_head = plan.is_some_and(|plan| plan.is_head);
     if scratch.info.grpc {
         // Envoy answers gRPC with 200 and the status in the head, so that clients understand it.
-        scratch.info.grpc_status = Some(grpc_status(answer.status));
+        scratch.info.grpc_status = Some(grpc_status);
         http1::encode::write_grpc_reply(
             out,
-            grpc_status(answer.status),
+            grpc_status,
             answer.body,
             connection,
             &context.clock.date(),
@@ -151,16 +153,4 @@ fn write(
         connection,
         &context.clock.date(),
     );
-}
-
-/// The gRPC status that stands for an HTTP one (gRPC's HTTP-to-status mapping, as Envoy's).
-fn grpc_status(status: u16) -> u8 {
-    match status {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502 | 503 | 504 => 14,
-        _ => 2,
-    }
 }

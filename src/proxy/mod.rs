@@ -12,6 +12,7 @@
 
 pub mod attempt;
 pub mod context;
+pub mod deadline;
 pub mod downstream;
 pub mod error;
 pub mod exchange;
@@ -24,6 +25,7 @@ pub mod redirect;
 pub mod request;
 pub mod request_body;
 pub mod response;
+pub mod retry;
 pub mod rewrite;
 pub mod scratch;
 pub mod tunnel;

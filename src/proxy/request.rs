@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::context::{Replica, WorkerContext};
+use super::deadline;
 use super::downstream::Downstream;
 use super::error::ProxyError;
 use super::header_edits::{self, RequestValues};
@@ -18,6 +19,7 @@ use crate::http1::{self, HeaderStorage, ParsedRequest};
 use crate::ids::{ClusterId, RouteId};
 use crate::router::{Lookup, weighted};
 use crate::snapshot::{Forward, RouteAction};
+use crate::stream_info::ResponseFlags;
 
 /// What a complete head asks for, and what of it matters after the head is gone.
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +126,8 @@ pub fn begin_record(context: &WorkerContext, scratch: &mut Scratch, started: Ins
     scratch.info = crate::stream_info::StreamInfo::new(started, unix_us);
     scratch.tried.clear();
     scratch.response_edits = None;
+    scratch.timeout_ms = None;
+    scratch.delay_ms = 0;
 }
 
 /// Methods that may be repeated without harm.
@@ -181,6 +185,7 @@ fn route(
         request_id,
         authority: None,
         path: None,
+        expected_timeout_ms: None,
     };
     let (position, destination) = match &route.action {
         RouteAction::Forward(Forward::One(only)) => (0, Some(only)),
@@ -207,6 +212,17 @@ fn route(
     if !matches!(route.action, RouteAction::Forward(_)) {
         return Ok(Routed::Configured(route_id));
     }
+    if let Some(fault) = policy.and_then(|policy| policy.fault) {
+        let strikes = |ppm: u32| ppm > 0 && context.random.borrow_mut().u32(..1_000_000) < ppm;
+        if strikes(fault.delay_ppm) {
+            scratch.delay_ms = fault.delay_ms;
+            info.flags.insert(ResponseFlags::DELAY_INJECTED);
+        }
+        if strikes(fault.abort_ppm) {
+            info.grpc = deadline::is_grpc(&head);
+            return Err(ProxyError::FaultAbort(fault.abort));
+        }
+    }
     let destination = destination.ok_or(ProxyError::NoCluster)?;
     info.histogram_slot = destination.histogram_slot;
     let cluster = destination.cluster.ok_or(ProxyError::NoCluster)?;
@@ -218,6 +234,10 @@ fn route(
     }
     forwarded.authority =
         changes.and_then(|changes| changes.authority.as_deref()).map(str::as_bytes);
+    let of_route_ms = policy.and_then(|policy| policy.timeout_ms);
+    scratch.timeout_ms = deadline::timeout_ms(&head, of_route_ms);
+    let per_try_ms = policy.and_then(|policy| policy.retries.per_try_timeout_ms);
+    forwarded.expected_timeout_ms = per_try_ms.or(scratch.timeout_ms);
     let mut written = write_upstream_head(&mut scratch.request, parsed, &head, &forwarded);
     info.grpc = written.grpc;
     if context.access_log.borrow().is_some() {

@@ -9,6 +9,7 @@ use super::error::ProxyError;
 use super::header_edits;
 use super::request::Plan;
 use super::request_body::{Progress, frame_chunk};
+use super::retry::Retries;
 use super::scratch::Scratch;
 use super::upstream_head::{write_field, write_number};
 use crate::http::{BodyLength, KnownHeader, Version};
@@ -35,6 +36,8 @@ pub enum Responded {
     },
     /// The client has been sent nothing of a final response.
     Nothing(ProxyError),
+    /// The response is one to try again instead of: the client has been sent nothing of it.
+    Retry,
     /// The client has a part: its connection must be cut.
     Cut,
     /// 101 has been sent: both connections are tunnels now. The buffer holds what the upstream sent
@@ -54,6 +57,7 @@ enum Head {
     Switching {
         head_bytes: usize,
     },
+    Retry,
     Final(FinalHead),
 }
 
@@ -67,6 +71,7 @@ struct FinalHead {
 }
 
 /// Wait for the response on `upstream`, send it to the client.
+#[expect(clippy::too_many_arguments, reason = "the state of one request, used in one place")]
 pub async fn relay(
     context: &WorkerContext,
     downstream: &Downstream,
@@ -75,6 +80,7 @@ pub async fn relay(
     scratch: &mut Scratch,
     progress: &Progress,
     request_sent: Instant,
+    retries: &Retries<'_>,
 ) -> Responded {
     let mut interim_responses = 0;
     let (head, mut buffer) = 'head: loop {
@@ -93,14 +99,26 @@ pub async fn relay(
             return Responded::Nothing(error);
         }
         loop {
-            let parsed =
-                read_head(context, downstream, plan, &buffer, scratch, progress, request_sent);
+            let parsed = read_head(
+                context,
+                downstream,
+                plan,
+                &buffer,
+                scratch,
+                progress,
+                request_sent,
+                retries,
+            );
             let (head_bytes, forward) = match parsed {
                 Err(error) => {
                     context.buffers.give(buffer);
                     return Responded::Nothing(error);
                 }
                 Ok(Head::Final(head)) => break 'head (head, buffer),
+                Ok(Head::Retry) => {
+                    context.buffers.give(buffer);
+                    return Responded::Retry;
+                }
                 Ok(Head::Switching { head_bytes }) => {
                     // The tunnel receives into it: an empty window must have room behind it.
                     buffer.advance(head_bytes);
@@ -148,6 +166,7 @@ pub async fn relay(
         return Responded::Nothing(error);
     };
     progress.response_started.set(true);
+    downstream.attempt_unbounded();
     let info = &mut scratch.info;
     info.response_bytes += scratch.response.len() as u64;
     let timeout_ms = context.progress_timeout_ms();
@@ -210,11 +229,14 @@ pub async fn relay(
         buffer = received;
         match outcome {
             Ok(count) if count > 0 => {}
-            Ok(_) if body.ends_with_close() => body.closed(),
+            Ok(_) if body.ends_with_close() && !downstream.timed_out() => body.closed(),
             Ok(_) | Err(_) => {
                 context.buffers.give(buffer);
                 let flag = if downstream.gone() {
                     ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION
+                } else if downstream.timed_out() {
+                    scratch.info.details = "response_timeout";
+                    ResponseFlags::UPSTREAM_REQUEST_TIMEOUT
                 } else {
                     ResponseFlags::UPSTREAM_CONNECTION_TERMINATION
                 };
@@ -286,6 +308,7 @@ async fn send_head(
     outcome.is_ok()
 }
 
+#[expect(clippy::too_many_arguments, reason = "the state of one request, used in one place")]
 /// Read a head at the start of `received` and write the client's into `Scratch::response`.
 fn read_head(
     context: &WorkerContext,
@@ -295,6 +318,7 @@ fn read_head(
     scratch: &mut Scratch,
     progress: &Progress,
     request_sent: Instant,
+    retries: &Retries<'_>,
 ) -> Result<Head, ProxyError> {
     let mut storage = HeaderStorage::new();
     let parsed = match http1::parse_response(received, &mut storage, plan.is_head) {
@@ -320,6 +344,9 @@ fn read_head(
             write_head(context, &parsed, plan, Ending::Interim, None, &mut scratch.response);
         }
         return Ok(Head::Interim { head_bytes, forward });
+    }
+    if retries.take_instead_of(&parsed, &mut scratch.info) {
+        return Ok(Head::Retry);
     }
     let unframed = matches!(parsed.body, BodyLength::Chunked | BodyLength::UntilClose);
     let chunked_to_client = unframed && plan.version >= Version::Http11;

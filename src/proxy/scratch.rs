@@ -20,6 +20,10 @@ pub struct Scratch {
     pub path: Vec<u8>,
     /// A path rewritten.
     pub rewritten: Vec<u8>,
+    /// An injected wait, ms; 0 for none.
+    pub delay_ms: u64,
+    /// Most time from the end of the request to the end of the response, ms.
+    pub timeout_ms: Option<u64>,
     /// Header operations that wait for the response.
     pub response_edits: Option<Box<ResponseEdits>>,
     /// What the access log shows of the request.
@@ -39,6 +43,8 @@ impl Scratch {
             location: Vec::new(),
             path: Vec::new(),
             rewritten: Vec::new(),
+            delay_ms: 0,
+            timeout_ms: None,
             response_edits: None,
             fields: RequestFields::default(),
             tried: Vec::with_capacity(4),

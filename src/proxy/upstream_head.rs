@@ -31,6 +31,8 @@ pub struct Forwarded<'a> {
     pub authority: Option<&'a [u8]>,
     /// The path that goes upstream instead of the client's.
     pub path: Option<&'a [u8]>,
+    /// `x-envoy-expected-rq-timeout-ms`.
+    pub expected_timeout_ms: Option<u64>,
 }
 
 /// Write the head that goes upstream, from parsed parts: what is end-to-end of the client's fields
@@ -148,6 +150,9 @@ pub fn write_upstream_head(
     if forwarded.authority.is_some() {
         write_field(out, b"x-envoy-original-host", head.authority);
     }
+    if let Some(timeout_ms) = forwarded.expected_timeout_ms {
+        write_number(out, b"x-envoy-expected-rq-timeout-ms", timeout_ms);
+    }
     out.extend_from_slice(b"x-envoy-attempt-count: ");
     let attempt_count_at = out.len();
     out.extend_from_slice(b"1\r\n\r\n");
@@ -203,7 +208,7 @@ pub fn external_address<'a>(head: &'a RequestHead<'_>, forwarded: &Forwarded<'a>
 }
 
 /// Is this content-type gRPC's (`application/grpc`, `application/grpc+proto`, …)?
-fn is_grpc(content_type: &[u8]) -> bool {
+pub fn is_grpc(content_type: &[u8]) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     content_type.len() >= GRPC.len()
         && content_type[..GRPC.len()].eq_ignore_ascii_case(GRPC)
@@ -286,6 +291,7 @@ mod tests {
             request_id: 0,
             authority: None,
             path: None,
+            expected_timeout_ms: None,
         };
         let mut out = Vec::new();
         let written = write_upstream_head(&mut out, &parsed, &parsed.head, &forwarded);

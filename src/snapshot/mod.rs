@@ -7,8 +7,8 @@
 mod policy;
 
 pub use policy::{
-    DestinationPolicy, HeaderEdits, HeaderPart, HeaderText, HeaderTextError, PathRewrite,
-    RoutePolicy, Variable,
+    AttemptFailure, DestinationPolicy, Fault, FaultStatus, HeaderEdits, HeaderPart, HeaderText,
+    HeaderTextError, PathRewrite, RetryConditions, RetryPolicy, RoutePolicy, Variable,
 };
 
 use std::net::SocketAddr;
@@ -73,6 +73,8 @@ pub struct Settings {
     pub request_head_timeout: Duration,
     /// A body or write must make progress within this time.
     pub progress_timeout: Duration,
+    /// Retries of routes without a policy (mesh `defaultHttpRetryPolicy`).
+    pub default_retries: RetryPolicy,
 }
 
 impl Default for Settings {
@@ -84,6 +86,7 @@ impl Default for Settings {
             idle_timeout: crate::limits::IDLE_TIMEOUT,
             request_head_timeout: crate::limits::REQUEST_HEAD_TIMEOUT,
             progress_timeout: crate::limits::PROGRESS_TIMEOUT,
+            default_retries: RetryPolicy::default(),
         }
     }
 }

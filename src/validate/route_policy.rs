@@ -8,44 +8,8 @@ use super::names::{is_header_name, is_port};
 use super::virtual_service::string_match;
 use crate::config::scalar::Percent;
 use crate::config::virtual_service::{CorsPolicy, HttpRoute, StringMatch, VirtualService};
+use crate::snapshot::{FaultStatus, RetryConditions};
 
-const GRPC_STATUS: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
-const RETRY_CONDITIONS: [&str; 16] = [
-    "5xx",
-    "gateway-error",
-    "reset",
-    "reset-before-request",
-    "connect-failure",
-    "retriable-4xx",
-    "refused-stream",
-    "retriable-status-codes",
-    "retriable-headers",
-    "envoy-ratelimited",
-    "http3-post-connect-failure",
-    "cancelled",
-    "deadline-exceeded",
-    "internal",
-    "resource-exhausted",
-    "unavailable",
-];
 const METHODS: [&str; 10] =
     ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"];
 
@@ -128,7 +92,7 @@ pub(super) fn retries(findings: &mut Of<'_>, route: &HttpRoute, field: &str) {
     duration(findings, retries.backoff.map(Into::into), &format!("{field}.backoff"));
     for condition in retries.retry_on.as_deref().unwrap_or("").split(',') {
         let code = condition.parse::<u16>().is_ok_and(|code| (100..600).contains(&code));
-        if !condition.is_empty() && !code && !RETRY_CONDITIONS.contains(&condition) {
+        if !condition.is_empty() && !code && RetryConditions::named(condition).is_none() {
             findings.error(
                 &format!("{field}.retryOn"),
                 &format!("unknown condition `{condition}`"),
@@ -167,7 +131,7 @@ pub(super) fn fault(findings: &mut Of<'_>, route: &HttpRoute, field: &str) {
     if let Some(abort) = &fault.abort {
         percent(findings, abort.percentage, &format!("{field}.abort.percentage"));
         if let Some(status) = abort.grpc_status.as_deref()
-            && !GRPC_STATUS.contains(&status)
+            && FaultStatus::grpc(status).is_none()
         {
             let message = format!("`{status}` is not a gRPC status");
             findings.error(&format!("{field}.abort.grpcStatus"), &message, "such as UNAVAILABLE");

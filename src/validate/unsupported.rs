@@ -93,9 +93,6 @@ fn virtual_service(findings: &mut Findings<'_, VirtualService>) {
 fn http_route(findings: &mut Findings<'_, VirtualService>, route: &HttpRoute, field: &str) {
     let rows = [
         ("delegate", route.delegate.is_some(), "its requests get 503 (NC)"),
-        ("timeout", route.timeout.is_some(), "requests may take any time"),
-        ("retries", route.retries.is_some(), "Istio's default policy is used"),
-        ("fault", route.fault.is_some(), "no fault is injected"),
         ("mirror", route.mirror.is_some(), "nothing is mirrored"),
         ("mirrors", !route.mirrors.is_empty(), "nothing is mirrored"),
         ("mirrorPercent", route.mirror_percent.is_some(), "nothing is mirrored"),
@@ -105,6 +102,9 @@ fn http_route(findings: &mut Findings<'_, VirtualService>, route: &HttpRoute, fi
     for (name, set, effect) in rows {
         unless_absent(findings, set, format!("{field}.{name}"), effect);
     }
+    let remote = route.retries.as_ref().and_then(|retries| retries.retry_remote_localities);
+    let remote_field = format!("{field}.retries.retryRemoteLocalities");
+    unless_absent(findings, remote.is_some(), remote_field, "all localities are equal");
     for (index, condition) in route.match_.iter().enumerate() {
         let field = format!("{field}.match[{index}]");
         let stat_prefix = format!("{field}.statPrefix");

@@ -86,6 +86,7 @@ async fn worker(config: WorkerConfig, mailbox: Mailbox) -> io::Result<usize> {
     let context = WorkerContext::new(id, driver, access_log);
     let listeners = Rc::new(RefCell::new(Listeners::default()));
     crate::net::spawn(tick(Rc::clone(&context)));
+    crate::net::spawn(expire_requests(Rc::clone(&context)));
     let (draining, drained) = oneshot::channel();
     let mut draining = Some(draining);
     let handle = |command| match command {
@@ -224,6 +225,20 @@ async fn drain(
         crate::net::sleep(Duration::from_millis(if idle_closed { 50 } else { 10 })).await;
     }
     0
+}
+
+/// End the requests and attempts whose time is up.
+async fn expire_requests(context: Rc<WorkerContext>) {
+    loop {
+        let now_ms = context.clock.milliseconds(Instant::now());
+        let next_ms = context.downstreams.expire_requests(now_ms);
+        let earlier = context.downstreams.earlier_deadline(next_ms);
+        if next_ms == u64::MAX {
+            earlier.await;
+        } else {
+            crate::net::within(Duration::from_millis(next_ms - now_ms), earlier).await;
+        }
+    }
 }
 
 /// What happens by the clock.

@@ -144,7 +144,8 @@ fn all_problems_of_all_files_are_shown_at_once() {
 
 #[test]
 fn warnings_pass_unless_strict() {
-    let routes = HELLO.replace("  - route:", "  - mirror: {host: x.y}\n    corsPolicy: {maxAge: 1s}\n    route:");
+    let routes = HELLO
+        .replace("  - route:", "  - mirror: {host: x.y}\n    corsPolicy: {maxAge: 1s}\n    route:");
     assert_ne!(routes, HELLO);
     let directory = directory(&[("hello.yaml", &routes), ("service.yaml", SERVICE)]);
     let found = findings(directory.path());

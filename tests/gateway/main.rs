@@ -3,7 +3,8 @@
 //!
 //! Where a new test goes: what a manifest does to a request → `routing`; bytes on the wire →
 //! `framing` (malformed), `unusual_requests` (well-formed, however odd), `messages` (well-formed) or
-//! `back_pressure` (slow readers); a promise about failures → `upstream_faults`;
+//! `back_pressure` (slow readers); a promise about failures → `upstream_faults`; retries, timeouts,
+//! injected faults → `retries`;
 //! the life of the process → `lifecycle`, `reload`. No test asserts a time.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` says what modules share")]
@@ -19,6 +20,7 @@ mod lifecycle;
 mod messages;
 mod observability;
 mod reload;
+mod retries;
 mod routing;
 mod unusual_requests;
 mod upstream_faults;

@@ -10,6 +10,7 @@ use crate::ids::WorkerId;
 use crate::net::connect::loopback_pair;
 use crate::net::runtime::{self, Driver, DriverChoice};
 use crate::proxy::downstream::ListenerSlot;
+use crate::snapshot::RetryPolicy;
 use crate::stream_info::StreamInfo;
 
 fn plan() -> Plan {
@@ -59,6 +60,7 @@ fn a_late_piece_of_a_body_has_a_whole_send_deadline() {
                 &mut scratch,
                 &progress,
                 Instant::now(),
+                &Retries::new(&RetryPolicy::default(), false, None),
             )
             .await;
         });

@@ -20,13 +20,16 @@ const HONOURED: &[&str] = &[
     "VirtualService spec.hosts",
     "VirtualService spec.http[].match",
     "VirtualService spec.http[].directResponse",
+    "VirtualService spec.http[].fault",
     "VirtualService spec.http[].headers",
     "VirtualService spec.http[].name",
     "VirtualService spec.http[].redirect",
+    "VirtualService spec.http[].retries",
     "VirtualService spec.http[].rewrite",
     "VirtualService spec.http[].route[].destination",
     "VirtualService spec.http[].route[].headers",
     "VirtualService spec.http[].route[].weight",
+    "VirtualService spec.http[].timeout",
     "DestinationRule spec.exportTo",
     "DestinationRule spec.host",
     "DestinationRule spec.subsets[].labels",
@@ -48,7 +51,10 @@ const HONOURED: &[&str] = &[
     "ServiceEntry spec.endpoints[].serviceAccount",
 ];
 /// Told although the field above them is honoured, with the value that is used here.
-const TOLD: &[&str] = &["VirtualService spec.http[].match[].statPrefix"];
+const TOLD: &[&str] = &[
+    "VirtualService spec.http[].match[].statPrefix",
+    "VirtualService spec.http[].retries.retryRemoteLocalities",
+];
 
 /// The policies of a DestinationRule, its subsets and ports have the same blocks.
 fn folded(field: &str) -> String {

@@ -1,0 +1,165 @@
+//! Whether a request is sent again, and how long it and its attempts may take.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use super::context::WorkerContext;
+use super::downstream::Downstream;
+use super::error::ProxyError;
+use crate::http::KnownHeader;
+use crate::http1::ParsedResponse;
+use crate::snapshot::{AttemptFailure, RetryPolicy};
+use crate::stream_info::{ResponseFlags, StreamInfo};
+
+/// The retries of a request.
+pub struct Retries<'p> {
+    policy: &'p RetryPolicy,
+    left: Cell<u32>,
+    /// All of the request is at hand still.
+    resendable: bool,
+    /// Milliseconds for the whole request.
+    timeout_ms: Option<u64>,
+}
+
+impl<'p> Retries<'p> {
+    /// None taken yet.
+    pub fn new(policy: &'p RetryPolicy, resendable: bool, timeout_ms: Option<u64>) -> Self {
+        Retries { policy, left: Cell::new(policy.attempts), resendable, timeout_ms }
+    }
+
+    /// Are endpoints that were tried avoided?
+    pub fn avoids_tried(&self) -> bool {
+        self.policy.avoids_tried
+    }
+
+    /// The request is complete and an attempt begins (again): bound both. What is bound already keeps
+    /// its bound.
+    pub fn bound(&self, context: &WorkerContext, connection: &Downstream, now: Instant) {
+        if self.timeout_ms.is_none() && self.policy.per_try_timeout_ms.is_none() {
+            return;
+        }
+        // The clock's milliseconds are cut off: one more, so that nothing ends early.
+        let now_ms = context.clock.milliseconds(now) + 1;
+        let until =
+            |limit_ms: Option<u64>| limit_ms.map_or(u64::MAX, |ms| now_ms.saturating_add(ms));
+        let request_ms = match connection.request_deadline_ms() {
+            u64::MAX => until(self.timeout_ms),
+            bound => bound,
+        };
+        let attempt_ms = until(self.policy.per_try_timeout_ms);
+        context.downstreams.bound(connection, request_ms, attempt_ms);
+    }
+
+    /// How long the attempt may take to connect.
+    pub fn connect_limit(&self, context: &WorkerContext, connection: &Downstream) -> Duration {
+        let left_ms = match connection.request_deadline_ms() {
+            u64::MAX => u64::MAX,
+            bound => bound.saturating_sub(context.clock.milliseconds(Instant::now())),
+        };
+        let of_attempt_ms = self.policy.per_try_timeout_ms.unwrap_or(u64::MAX);
+        Duration::from_millis(left_ms.min(of_attempt_ms))
+    }
+
+    /// What an error was really: the time may have been up.
+    pub fn explain(
+        &self,
+        context: &WorkerContext,
+        connection: &Downstream,
+        error: ProxyError,
+    ) -> ProxyError {
+        let connecting = error == ProxyError::UpstreamConnectTimeout;
+        if !connection.timed_out() && !connecting || error == ProxyError::DownstreamGone {
+            return error;
+        }
+        if self.is_over(context, connection) {
+            ProxyError::RequestTimeout
+        } else if connection.timed_out() {
+            ProxyError::PerTryTimeout
+        } else {
+            error
+        }
+    }
+
+    /// Is the request's time up?
+    pub fn is_over(&self, context: &WorkerContext, connection: &Downstream) -> bool {
+        let bound_ms = connection.request_deadline_ms();
+        bound_ms != u64::MAX && context.clock.milliseconds(Instant::now()) >= bound_ms
+    }
+
+    /// Take a retry after an attempt that ended with `error`, if one is wanted and left.
+    /// `at_hand`: the request can be sent again.
+    pub fn take_after(
+        &self,
+        error: ProxyError,
+        nothing_sent: bool,
+        at_hand: bool,
+        info: &mut StreamInfo,
+    ) -> bool {
+        let failure = match error {
+            ProxyError::UpstreamConnect | ProxyError::UpstreamConnectTimeout => {
+                AttemptFailure::Connect
+            }
+            ProxyError::UpstreamClosed if nothing_sent => AttemptFailure::BeforeRequest,
+            ProxyError::UpstreamClosed
+            | ProxyError::UpstreamTruncated
+            | ProxyError::UpstreamProtocol(_)
+            | ProxyError::UpstreamInterim
+            | ProxyError::PerTryTimeout => AttemptFailure::Reset,
+            _ => return false,
+        };
+        self.policy.wants_after(failure) && self.take(at_hand, info)
+    }
+
+    /// Take a retry instead of this response, if one is wanted and left.
+    pub fn take_instead_of(&self, response: &ParsedResponse<'_>, info: &mut StreamInfo) -> bool {
+        let status = response.head.status;
+        // Most responses are not looked at any closer.
+        if status < 400 && !info.grpc {
+            return self.policy.wants_instead_of(status, None, false)
+                && self.take(self.resendable, info);
+        }
+        let mut grpc_status = None;
+        let mut rate_limited = false;
+        for field in response.head.headers {
+            if field.known == KnownHeader::GrpcStatus {
+                grpc_status =
+                    std::str::from_utf8(field.value).ok().and_then(|text| text.parse().ok());
+            }
+            rate_limited |= field.name.eq_ignore_ascii_case(b"x-envoy-ratelimited");
+        }
+        self.policy.wants_instead_of(status, grpc_status, rate_limited)
+            && self.take(self.resendable, info)
+    }
+
+    fn take(&self, at_hand: bool, info: &mut StreamInfo) -> bool {
+        let left = self.left.get();
+        if left == 0 {
+            if self.policy.attempts > 0 {
+                info.flags.insert(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+            }
+            return false;
+        }
+        if at_hand {
+            self.left.set(left - 1);
+        }
+        at_hand
+    }
+
+    /// Wait a random part of the interval of the retry that was just taken (Envoy: up to
+    /// `(2^n - 1) * base`, at most ten times the base), but not beyond the request's time.
+    pub async fn back_off(&self, context: &WorkerContext, connection: &Downstream) {
+        let retry = self.policy.attempts - self.left.get();
+        let base_ms = self.policy.back_off_ms;
+        let longest_ms = base_ms.saturating_mul((1u64 << retry.min(10)) - 1);
+        let longest_ms = longest_ms.min(base_ms.saturating_mul(10)).max(1);
+        let wait = Duration::from_millis(context.random.borrow_mut().u64(..longest_ms));
+        let left = match connection.request_deadline_ms() {
+            u64::MAX => Duration::MAX,
+            bound => Duration::from_millis(
+                bound.saturating_sub(context.clock.milliseconds(Instant::now())),
+            ),
+        };
+        // Boxed: a timer is large, and the rare retry must not enlarge every exchange.
+        Box::pin(crate::net::sleep(wait.min(left))).await;
+    }
+}
