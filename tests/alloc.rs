@@ -144,9 +144,29 @@ fn upstream() -> SocketAddr {
     address
 }
 
+/// A route with everything that is done to a request.
+const POLICY: &str = "\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: policy}
+spec:
+  hosts: [hello.com]
+  gateways: [hello-gateway]
+  http:
+  - match: [{uri: {prefix: /policy}, headers: {x-user: {regex: 'j.*n'}}}]
+    rewrite: {uri: /rewritten, authority: inner.example}
+    timeout: 15s
+    retries: {attempts: 3, retryOn: 5xx, perTryTimeout: 5s}
+    corsPolicy: {allowOrigins: [{prefix: 'https://'}], exposeHeaders: [x-one]}
+    headers:
+      request: {set: {x-peer: '%DOWNSTREAM_REMOTE_ADDRESS%'}, remove: [x-gone]}
+      response: {set: {x-asked: '%REQ(:path)%'}, add: {x-code: '%RESPONSE_CODE%'}}
+    route: [{destination: {host: hello.default.svc.cluster.local, port: {number: 80}}}]
+";
+
 fn manifests(upstream: SocketAddr) -> String {
     format!(
-        "{}---\napiVersion: v1\nkind: Service\nmetadata: {{name: hello, namespace: default}}\n\
+        "{}---\n{POLICY}---\napiVersion: v1\nkind: Service\nmetadata: {{name: hello, namespace: default}}\n\
          spec: {{ports: [{{name: http, port: 80}}]}}\n---\napiVersion: discovery.k8s.io/v1\n\
          kind: EndpointSlice\nmetadata:\n  name: hello-1\n  namespace: default\n  \
          labels: {{kubernetes.io/service-name: hello}}\naddressType: IPv4\n\
@@ -219,6 +239,8 @@ fn a_request_allocates_nothing() {
         "POST /some/path HTTP/1.1\r\nHost: hello.com\r\nContent-Length: 100\r\n\r\n{}",
         "x".repeat(100)
     );
+    let policy = "GET /policy/x?y HTTP/1.1\r\nHost: hello.com\r\nX-User: jason\r\nX-Gone: 1\r\n\
+                  Origin: https://a.com\r\n\r\n";
     let mut buffer = Vec::new();
     let mut ask = |request: &str, times: usize| {
         for _ in 0..times {
@@ -232,7 +254,10 @@ fn a_request_allocates_nothing() {
     PLACES.lock().expect("not poisoned").clear();
     ask(get, 250);
     ask(&post, 250);
-    for (what, request, times) in [("GET", get, 2000), ("POST", &post, 500)] {
+    ask(policy, 250);
+    for (what, request, times) in
+        [("GET", get, 2000), ("POST", &post, 500), ("policy", policy, 500)]
+    {
         let count = allocations(worker, || {
             ask(request, times);
             // What the worker does by the clock, once a second at most, is in it.

@@ -2,14 +2,14 @@
 
 use crate::config::scalar::{Duration, Percent};
 use crate::config::virtual_service::{
-    HeaderOperations, Headers, HttpFaultInjection, HttpMatchRequest, HttpRetry, HttpRewrite,
-    HttpRoute, StringMatch, VirtualService,
+    CorsPolicy, HeaderOperations, Headers, HttpFaultInjection, HttpMatchRequest, HttpRetry,
+    HttpRewrite, HttpRoute, StringMatch, UnmatchedPreflights, VirtualService,
 };
 use crate::config::{Diagnostic, Object, Severity};
-use crate::router::Substitution;
+use crate::router::{StringMatch as Pattern, Substitution};
 use crate::snapshot::{
-    DestinationPolicy, Fault, FaultStatus, HeaderEdits, HeaderText, PathRewrite, RetryConditions,
-    RetryPolicy, RoutePolicy,
+    Cors, DestinationPolicy, Fault, FaultStatus, HeaderEdits, HeaderText, PathRewrite,
+    RetryConditions, RetryPolicy, RoutePolicy,
 };
 
 /// The policy of a rule for one of its matches; `used` are the positions of the destinations that the
@@ -50,16 +50,45 @@ pub fn policy(
     let timeout_ms = rule.timeout.map(milliseconds);
     let retries = rule.retries.as_ref().map(retries).unwrap_or_default();
     let fault = rule.fault.as_ref().filter(|_| !local).map(fault);
+    let cors = rule.cors_policy.as_ref().filter(|_| !local).map(|cors| Box::new(self::cors(cors)));
     let changes = path.is_some()
         || timeout_ms.is_some()
         || retries != RetryPolicy::default()
         || fault.is_some()
+        || cors.is_some()
         || destinations.iter().any(|destination| *destination != DestinationPolicy::default());
-    changes.then(|| Box::new(RoutePolicy { path, timeout_ms, retries, fault, destinations }))
+    changes.then(|| Box::new(RoutePolicy { path, timeout_ms, retries, fault, cors, destinations }))
 }
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(std::time::Duration::from(duration).as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+fn cors(policy: &CorsPolicy) -> Cors {
+    let any = |text: &str| text == "*";
+    let is_any = |origin: &StringMatch| matches!(origin, StringMatch::Exact(text) if any(text));
+    // The deprecated list counts when the other is empty, as in Istio.
+    let deprecated: &[String] =
+        if policy.allow_origins.is_empty() { &policy.allow_origin } else { &[] };
+    let compiled = policy.allow_origins.iter().filter_map(|origin| match origin {
+        StringMatch::Exact(text) => Some(Pattern::exact(text)),
+        StringMatch::Prefix(text) => Some(Pattern::prefix(text)),
+        // Validation has reported a pattern that cannot be used.
+        StringMatch::Regex(pattern) => Pattern::regex(pattern).ok(),
+        StringMatch::Empty => None,
+    });
+    let max_age = policy.max_age.map(|age| std::time::Duration::from(age).as_secs().to_string());
+    Cors {
+        any_origin: policy.allow_origins.iter().any(is_any)
+            || deprecated.iter().any(|origin| any(origin)),
+        origins: compiled.chain(deprecated.iter().map(Pattern::exact)).collect(),
+        allow_methods: policy.allow_methods.join(",").into(),
+        allow_headers: policy.allow_headers.join(",").into(),
+        expose_headers: policy.expose_headers.join(",").into(),
+        max_age: max_age.unwrap_or_default().into(),
+        credentials: policy.allow_credentials == Some(true),
+        ignores_unmatched: policy.unmatched_preflights == Some(UnmatchedPreflights::Ignore),
+    }
 }
 
 /// Without a percentage nothing happens (behaviour 3.13).

@@ -227,6 +227,8 @@ fn finish(
     replica: &Replica,
     ended: Instant,
 ) {
+    // It must not keep a configuration alive while it waits in its pool.
+    scratch.response_edits.clear();
     let info = &mut scratch.info;
     info.duration_us = ended.saturating_duration_since(info.started).as_micros() as u64;
     context.metrics.record(info);

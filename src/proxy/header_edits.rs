@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::context::Replica;
+use super::cors::{self, CorsAnswer};
 use super::downstream::Downstream;
 use super::scratch::Scratch;
 use super::upstream_head::{
@@ -17,24 +18,68 @@ use crate::ids::RouteId;
 use crate::snapshot::{DestinationPolicy, HeaderEdits, HeaderPart, HeaderText, Variable};
 use crate::stream_info::StreamInfo;
 
-/// The operations that wait for the response of a request.
+/// The operations that wait for the response of a request. Part of the pooled scratch memory: its
+/// vectors keep their capacity.
+#[derive(Default)]
 pub struct ResponseEdits {
-    /// The configuration that they are of.
-    pub replica: Rc<Replica>,
-    /// The route.
-    pub route: RouteId,
-    /// Which destination of it.
-    pub destination: usize,
+    /// Where they stand, if there are any: the configuration, the route, which destination of it.
+    at: Option<(Rc<Replica>, RouteId, usize)>,
     /// What their `%REQ()%` came to, one after the other, and where each ends.
-    pub request_values: Vec<u8>,
-    /// See `request_values`.
-    pub request_value_ends: Vec<usize>,
+    request_values: Vec<u8>,
+    request_value_ends: Vec<usize>,
+    /// The answer to a request of another origin.
+    cors: Option<CorsAnswer>,
+    origin: Vec<u8>,
 }
 
 impl ResponseEdits {
-    fn edits(&self) -> Option<&HeaderEdits> {
-        let policy = self.replica.snapshot.route(self.route).policy.as_ref()?;
-        policy.destinations.get(self.destination).map(|destination| &destination.response)
+    /// None wait.
+    pub fn clear(&mut self) {
+        self.at = None;
+        self.cors = None;
+        self.request_values.clear();
+        self.request_value_ends.clear();
+    }
+
+    /// Remember the operations on the response of a destination, if it has any.
+    pub fn keep(
+        &mut self,
+        policy: &DestinationPolicy,
+        route: RouteId,
+        destination: usize,
+        request: &RequestValues<'_>,
+        replica: &Rc<Replica>,
+    ) {
+        if policy.response.is_empty() {
+            return;
+        }
+        for part in policy.response.append.iter().flat_map(|(_, text)| &text.0) {
+            if let HeaderPart::Variable(variable @ Variable::RequestHeader { .. }) = part {
+                write_request_variable(variable, request, &mut self.request_values);
+                self.request_value_ends.push(self.request_values.len());
+            }
+        }
+        self.at = Some((Rc::clone(replica), route, destination));
+    }
+
+    /// Remember to answer a request of `origin` as the route's CORS policy says.
+    pub fn keep_cors(
+        &mut self,
+        answer: CorsAnswer,
+        origin: &[u8],
+        route: RouteId,
+        destination: usize,
+        replica: &Rc<Replica>,
+    ) {
+        self.cors = Some(answer);
+        self.origin.clear();
+        self.origin.extend_from_slice(origin);
+        self.at = Some((Rc::clone(replica), route, destination));
+    }
+
+    /// Is the request a preflight, to be answered here?
+    pub fn is_preflight(&self) -> bool {
+        matches!(self.cors, Some(CorsAnswer::Preflight | CorsAnswer::Unmatched))
     }
 }
 
@@ -53,10 +98,10 @@ struct Values<'a> {
     downstream: &'a Downstream,
 }
 
-/// Carry out `edits` on the request head `out`. Returns where the byte that stood at `mark` stands now;
-/// none when its field is gone.
+/// Carry out `edits` on the request head `out`; `spare` is working memory. Returns where the byte that
+/// stood at `mark` stands now; none when its field is gone.
 pub fn edit_request(
-    out: &mut Vec<u8>,
+    (out, spare): (&mut Vec<u8>, &mut Vec<u8>),
     mark: usize,
     edits: &HeaderEdits,
     request: &RequestValues<'_>,
@@ -65,99 +110,102 @@ pub fn edit_request(
     downstream: &Downstream,
 ) -> Option<usize> {
     let all = Values { info, replica, downstream };
-    edit(out, Some(mark), edits, |text, out| {
-        write_text(text, out, &all, |variable, out| write_request_variable(variable, request, out));
+    let dropped = |name: &[u8]| is_dropped(edits, name);
+    edit(out, spare, Some(mark), dropped, |out| {
+        append(out, edits, &all, |variable, out| write_request_variable(variable, request, out));
     })
-}
-
-/// Remember the operations on the response of a destination, if it has any.
-pub fn for_response(
-    policy: &DestinationPolicy,
-    route: RouteId,
-    destination: usize,
-    request: &RequestValues<'_>,
-    replica: &Rc<Replica>,
-) -> Option<Box<ResponseEdits>> {
-    if policy.response.is_empty() {
-        return None;
-    }
-    let (mut request_values, mut request_value_ends) = (Vec::new(), Vec::new());
-    for part in policy.response.append.iter().flat_map(|(_, text)| &text.0) {
-        if let HeaderPart::Variable(variable @ Variable::RequestHeader { .. }) = part {
-            write_request_variable(variable, request, &mut request_values);
-            request_value_ends.push(request_values.len());
-        }
-    }
-    let replica = Rc::clone(replica);
-    Some(Box::new(ResponseEdits {
-        replica,
-        route,
-        destination,
-        request_values,
-        request_value_ends,
-    }))
 }
 
 /// Carry out the operations that waited for the response, if there are any, on its head in
 /// `Scratch::response`; a body may follow it.
 pub fn edit_response(scratch: &mut Scratch, downstream: &Downstream) {
-    let Scratch { response: out, response_edits: Some(waiting), info, .. } = scratch else {
-        return;
-    };
-    let Some(edits) = waiting.edits() else { return };
-    let all = Values { info, replica: &waiting.replica, downstream };
-    let mut ends = waiting.request_value_ends.iter();
-    let mut start = 0;
-    edit(out, None, edits, |text, out| {
-        write_text(text, out, &all, |_, out| {
-            let end = ends.next().copied().unwrap_or(start);
-            out.extend_from_slice(waiting.request_values.get(start..end).unwrap_or_default());
-            start = end;
+    let Scratch { response: out, spare, response_edits: waiting, info, .. } = scratch;
+    let Some((replica, route, destination)) = &waiting.at else { return };
+    let Some(policy) = replica.snapshot.route(*route).policy.as_deref() else { return };
+    let edits = policy.destinations.get(*destination).map(|destination| &destination.response);
+    if let Some(edits) = edits.filter(|edits| !edits.is_empty()) {
+        let all = Values { info, replica, downstream };
+        let mut ends = waiting.request_value_ends.iter();
+        let mut start = 0;
+        let dropped = |name: &[u8]| is_dropped(edits, name);
+        edit(out, spare, None, dropped, |out| {
+            append(out, edits, &all, |_, out| {
+                let end = ends.next().copied().unwrap_or(start);
+                out.extend_from_slice(waiting.request_values.get(start..end).unwrap_or_default());
+                start = end;
+            });
         });
-    });
+    }
+    // Envoy's CORS filter stands before the router: what it says comes last.
+    if let (Some(answer), Some(policy)) = (waiting.cors, &policy.cors) {
+        edit(
+            out,
+            spare,
+            None,
+            |name| cors::is_said(answer, policy, name),
+            |out| {
+                cors::write_fields(out, answer, policy, &waiting.origin);
+            },
+        );
+    }
 }
 
-/// Write the head anew without the dropped fields and with the added ones, in place of the old one.
-fn edit(
+fn is_dropped(edits: &HeaderEdits, name: &[u8]) -> bool {
+    edits.drop.iter().any(|drop| name.eq_ignore_ascii_case(drop.as_bytes()))
+}
+
+/// Write the added fields.
+fn append(
     out: &mut Vec<u8>,
-    mark: Option<usize>,
     edits: &HeaderEdits,
-    mut write: impl FnMut(&HeaderText, &mut Vec<u8>),
-) -> Option<usize> {
-    let old = std::mem::take(out);
-    out.reserve(old.len() + 256);
-    let mut moved = None;
-    let mut at = 0;
-    let mut is_first = true;
-    while let Some(length) = old[at..].iter().position(|byte| *byte == b'\n') {
-        let line = &old[at..=at + length];
-        if line == b"\r\n" {
-            break;
-        }
-        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-        let dropped =
-            !is_first && edits.drop.iter().any(|drop| name.eq_ignore_ascii_case(drop.as_bytes()));
-        is_first = false;
-        if !dropped {
-            if let Some(mark) = mark.filter(|mark| (at..=at + length).contains(mark)) {
-                moved = Some(mark - at + out.len());
-            }
-            out.extend_from_slice(line);
-        }
-        at += length + 1;
-    }
+    values: &Values<'_>,
+    mut request_field: impl FnMut(&Variable, &mut Vec<u8>),
+) {
     for (name, text) in &edits.append {
         let line_at = out.len();
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b": ");
         let value_at = out.len();
-        write(text, out);
+        write_text(text, out, values, &mut request_field);
         if out.len() == value_at {
             out.truncate(line_at);
         } else {
             out.extend_from_slice(b"\r\n");
         }
     }
+}
+
+/// Write the head anew without the dropped fields and with what `append` writes, in place of the old
+/// one.
+fn edit(
+    out: &mut Vec<u8>,
+    spare: &mut Vec<u8>,
+    mark: Option<usize>,
+    is_dropped: impl Fn(&[u8]) -> bool,
+    append: impl FnOnce(&mut Vec<u8>),
+) -> Option<usize> {
+    std::mem::swap(out, spare);
+    let old = &spare[..];
+    out.clear();
+    let mut moved = None;
+    let mut at = 0;
+    let mut is_first = true;
+    while let Some(length) = memchr::memchr(b'\n', &old[at..]) {
+        let line = &old[at..=at + length];
+        if line == b"\r\n" {
+            break;
+        }
+        let name = &line[..memchr::memchr(b':', line).unwrap_or(0)];
+        if is_first || !is_dropped(name) {
+            if let Some(mark) = mark.filter(|mark| (at..=at + length).contains(mark)) {
+                moved = Some(mark - at + out.len());
+            }
+            out.extend_from_slice(line);
+        }
+        is_first = false;
+        at += length + 1;
+    }
+    append(out);
     out.extend_from_slice(&old[at..]);
     moved
 }
@@ -166,7 +214,7 @@ fn write_text(
     text: &HeaderText,
     out: &mut Vec<u8>,
     values: &Values<'_>,
-    mut request_field: impl FnMut(&Variable, &mut Vec<u8>),
+    request_field: &mut impl FnMut(&Variable, &mut Vec<u8>),
 ) {
     for part in &text.0 {
         match part {
@@ -275,15 +323,12 @@ mod tests {
         let mut head =
             b"GET /x-a: HTTP/1.1\r\nX-A: 1\r\nb: 2\r\nn: 7\r\n\r\nx-a: body\r\n".to_vec();
         let mark = head.iter().position(|byte| *byte == b'7');
-        let literal = |text: &str| HeaderText([HeaderPart::Literal(text.into())].into());
-        let edits = HeaderEdits {
-            drop: ["x-a".into(), "get /x-a".into()].into(),
-            append: [("x-a".into(), literal("3")), ("x-e".into(), HeaderText::default())].into(),
+        let mut spare = b"what was here before".to_vec();
+        let dropped = |name: &[u8]| {
+            [&b"x-a"[..], b"get /x-a"].iter().any(|drop| name.eq_ignore_ascii_case(drop))
         };
-        let moved = edit(&mut head, mark, &edits, |text, out| {
-            if let [HeaderPart::Literal(text)] = &text.0[..] {
-                out.extend_from_slice(text.as_bytes());
-            }
+        let moved = edit(&mut head, &mut spare, mark, dropped, |out| {
+            out.extend_from_slice(b"x-a: 3\r\n");
         });
         let expected = "GET /x-a: HTTP/1.1\r\nb: 2\r\nn: 7\r\nx-a: 3\r\n\r\nx-a: body\r\n";
         assert_eq!(String::from_utf8_lossy(&head), expected);

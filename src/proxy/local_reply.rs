@@ -51,7 +51,8 @@ pub async fn send(
     send_written(context, downstream, scratch, keep_alive).await
 }
 
-/// Answer as a route is configured to: a redirect or a fixed response.
+/// Answer as a route is configured to: a redirect, a fixed response, or what its CORS policy says to a
+/// preflight.
 pub async fn send_configured(
     context: &WorkerContext,
     downstream: &Downstream,
@@ -60,10 +61,11 @@ pub async fn send_configured(
     request_is_read: bool,
     scratch: &mut Scratch,
 ) -> After {
-    let (status, body) = match action {
-        RouteAction::Redirect(redirect) => (redirect.status, &[][..]),
-        RouteAction::DirectResponse(direct) => (direct.status, &*direct.body),
-        RouteAction::Forward(_) => return After::Close,
+    let (status, body, details) = match action {
+        RouteAction::Redirect(redirect) => (redirect.status, &[][..], "direct_response"),
+        RouteAction::DirectResponse(direct) => (direct.status, &*direct.body, "direct_response"),
+        // Only a preflight is answered on a route that forwards.
+        RouteAction::Forward(_) => (200, &[][..], "cors_response"),
     };
     let location = matches!(action, RouteAction::Redirect(_)).then_some(&*scratch.location);
     let keep_alive = request_is_read && may_keep_alive(context, downstream, plan);
@@ -80,7 +82,7 @@ pub async fn send_configured(
         connection,
         &date,
     );
-    scratch.info.details = "direct_response";
+    scratch.info.details = details;
     scratch.info.response_code = status;
     header_edits::edit_response(scratch, downstream);
     let info = &mut scratch.info;

@@ -12,6 +12,7 @@
 
 pub mod attempt;
 pub mod context;
+pub mod cors;
 pub mod deadline;
 pub mod downstream;
 pub mod error;

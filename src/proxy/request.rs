@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::context::{Replica, WorkerContext};
+use super::cors;
 use super::deadline;
 use super::downstream::Downstream;
 use super::error::ProxyError;
@@ -57,7 +58,8 @@ pub enum Decision {
         /// The configuration that this request keeps.
         replica: Rc<Replica>,
     },
-    /// Answer as this route says; where a redirect leads stands in `Scratch::location`.
+    /// Answer as this route says, or to a preflight; where a redirect leads stands in
+    /// `Scratch::location`.
     Configured {
         /// What the head asked for.
         plan: Plan,
@@ -125,7 +127,7 @@ pub fn begin_record(context: &WorkerContext, scratch: &mut Scratch, started: Ins
     let unix_us = context.clock.unix_microseconds(started);
     scratch.info = crate::stream_info::StreamInfo::new(started, unix_us);
     scratch.tried.clear();
-    scratch.response_edits = None;
+    scratch.response_edits.clear();
     scratch.timeout_ms = None;
     scratch.delay_ms = 0;
 }
@@ -206,8 +208,7 @@ fn route(
     let changes = policy.and_then(|policy| policy.destinations.get(position));
     if let Some(changes) = changes {
         let values = RequestValues { head: &head, forwarded: &forwarded };
-        scratch.response_edits =
-            header_edits::for_response(changes, route_id, position, &values, replica);
+        scratch.response_edits.keep(changes, route_id, position, &values, replica);
     }
     if !matches!(route.action, RouteAction::Forward(_)) {
         return Ok(Routed::Configured(route_id));
@@ -221,6 +222,14 @@ fn route(
         if strikes(fault.abort_ppm) {
             info.grpc = deadline::is_grpc(&head);
             return Err(ProxyError::FaultAbort(fault.abort));
+        }
+    }
+    if let Some(cors) = policy.and_then(|policy| policy.cors.as_deref())
+        && let Some((answer, origin)) = cors::decide(cors, &head)
+    {
+        scratch.response_edits.keep_cors(answer, origin, route_id, position, replica);
+        if scratch.response_edits.is_preflight() {
+            return Ok(Routed::Configured(route_id));
         }
     }
     let destination = destination.ok_or(ProxyError::NoCluster)?;
@@ -248,7 +257,7 @@ fn route(
     if let Some(changes) = changes.filter(|changes| !changes.request.is_empty()) {
         let values = RequestValues { head: &head, forwarded: &forwarded };
         let moved = header_edits::edit_request(
-            &mut scratch.request,
+            (&mut scratch.request, &mut scratch.spare),
             written.attempt_count_at,
             &changes.request,
             &values,

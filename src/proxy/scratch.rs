@@ -25,7 +25,9 @@ pub struct Scratch {
     /// Most time from the end of the request to the end of the response, ms.
     pub timeout_ms: Option<u64>,
     /// Header operations that wait for the response.
-    pub response_edits: Option<Box<ResponseEdits>>,
+    pub response_edits: ResponseEdits,
+    /// Where heads are edited.
+    pub spare: Vec<u8>,
     /// What the access log shows of the request.
     pub fields: RequestFields,
     /// Positions of the endpoints tried.
@@ -45,7 +47,8 @@ impl Scratch {
             rewritten: Vec::new(),
             delay_ms: 0,
             timeout_ms: None,
-            response_edits: None,
+            response_edits: ResponseEdits::default(),
+            spare: Vec::new(),
             fields: RequestFields::default(),
             tried: Vec::with_capacity(4),
         }

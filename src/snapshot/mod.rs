@@ -7,8 +7,8 @@
 mod policy;
 
 pub use policy::{
-    AttemptFailure, DestinationPolicy, Fault, FaultStatus, HeaderEdits, HeaderPart, HeaderText,
-    HeaderTextError, PathRewrite, RetryConditions, RetryPolicy, RoutePolicy, Variable,
+    AttemptFailure, Cors, DestinationPolicy, Fault, FaultStatus, HeaderEdits, HeaderPart,
+    HeaderText, HeaderTextError, PathRewrite, RetryConditions, RetryPolicy, RoutePolicy, Variable,
 };
 
 use std::net::SocketAddr;

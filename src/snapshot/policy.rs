@@ -1,7 +1,7 @@
 //! What a route does to a request and its response on their way: rewrites and header operations.
 
 use crate::http::authority::HOST_BYTES_MAX;
-use crate::router::Substitution;
+use crate::router::{StringMatch, Substitution};
 
 /// What a route changes. Most routes have none.
 #[derive(Clone, Debug, Default)]
@@ -15,8 +15,31 @@ pub struct RoutePolicy {
     pub retries: RetryPolicy,
     /// What goes wrong on purpose.
     pub fault: Option<Fault>,
+    /// What browsers are told about other origins.
+    pub cors: Option<Box<Cors>>,
     /// One for each destination, in their order; one for a route that answers itself.
     pub destinations: Box<[DestinationPolicy]>,
+}
+
+/// What browsers are told about other origins (Istio's `corsPolicy`). Empty texts are not sent.
+#[derive(Clone, Debug, Default)]
+pub struct Cors {
+    /// May every origin?
+    pub any_origin: bool,
+    /// Origins that may.
+    pub origins: Box<[StringMatch]>,
+    /// `access-control-allow-methods`.
+    pub allow_methods: Box<str>,
+    /// `access-control-allow-headers`.
+    pub allow_headers: Box<str>,
+    /// `access-control-expose-headers`.
+    pub expose_headers: Box<str>,
+    /// `access-control-max-age`, seconds.
+    pub max_age: Box<str>,
+    /// `access-control-allow-credentials`.
+    pub credentials: bool,
+    /// Are preflights of other origins answered here (`unmatchedPreflights: IGNORE`)?
+    pub ignores_unmatched: bool,
 }
 
 /// Faults that are injected (Istio's `fault`).

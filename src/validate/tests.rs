@@ -185,12 +185,12 @@ fn names_that_point_nowhere_are_warned_about() {
 #[test]
 fn what_is_not_honoured_says_so_by_name() {
     let text = routes(
-        "  - route: [{destination: {host: a.b}}]\n    corsPolicy: {maxAge: 5s}\n    mirror: {host: c.d}\n    \
+        "  - route: [{destination: {host: a.b}}]\n    mirrorPercent: 5\n    mirror: {host: c.d}\n    \
          headers: {request: {set: {a: \"%HOSTNAME%\"}}}\n",
     );
     let found = found(&text);
     for (field, line) in [
-        ("spec.http[0].corsPolicy", 9),
+        ("spec.http[0].mirrorPercent", 9),
         ("spec.http[0].mirror", 10),
         ("spec.http[0].headers.request.set[a]", 11),
     ] {

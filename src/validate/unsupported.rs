@@ -97,7 +97,6 @@ fn http_route(findings: &mut Findings<'_, VirtualService>, route: &HttpRoute, fi
         ("mirrors", !route.mirrors.is_empty(), "nothing is mirrored"),
         ("mirrorPercent", route.mirror_percent.is_some(), "nothing is mirrored"),
         ("mirrorPercentage", route.mirror_percentage.is_some(), "nothing is mirrored"),
-        ("corsPolicy", route.cors_policy.is_some(), "CORS is left to the service"),
     ];
     for (name, set, effect) in rows {
         unless_absent(findings, set, format!("{field}.{name}"), effect);

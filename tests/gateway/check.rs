@@ -144,13 +144,13 @@ fn all_problems_of_all_files_are_shown_at_once() {
 
 #[test]
 fn warnings_pass_unless_strict() {
-    let routes = HELLO
-        .replace("  - route:", "  - mirror: {host: x.y}\n    corsPolicy: {maxAge: 1s}\n    route:");
+    let routes =
+        HELLO.replace("  - route:", "  - mirror: {host: x.y}\n    mirrorPercent: 5\n    route:");
     assert_ne!(routes, HELLO);
     let directory = directory(&[("hello.yaml", &routes), ("service.yaml", SERVICE)]);
     let found = findings(directory.path());
     // A field that is not honoured yet is named.
-    for field in ["spec.http[0].mirror", "spec.http[0].corsPolicy"] {
+    for field in ["spec.http[0].mirror", "spec.http[0].mirrorPercent"] {
         let named = |found: &&Value| found["field"].as_str().is_some_and(|own| own.contains(field));
         let finding = found.iter().find(named).unwrap_or_else(|| panic!("{field}: {found:?}"));
         assert_eq!(finding["severity"], "warning");

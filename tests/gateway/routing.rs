@@ -387,6 +387,7 @@ macro_rules! conformance {
 
 conformance! {
     balancing
+    cors
     destinations
     direct_responses
     gateways

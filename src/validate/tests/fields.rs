@@ -20,6 +20,7 @@ const HONOURED: &[&str] = &[
     "VirtualService spec.hosts",
     "VirtualService spec.http[].match",
     "VirtualService spec.http[].directResponse",
+    "VirtualService spec.http[].corsPolicy",
     "VirtualService spec.http[].fault",
     "VirtualService spec.http[].headers",
     "VirtualService spec.http[].name",
