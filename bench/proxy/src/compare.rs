@@ -104,6 +104,7 @@ struct Measured {
     body_1m: Vec<(Subject, f64)>,
     one_host: Option<f64>,
     many_hosts: Option<f64>,
+    policy_ratio: Option<f64>,
     idle_bytes: Option<f64>,
 }
 
@@ -121,6 +122,7 @@ impl Measured {
             figure("CPU per request / Envoy", 0.30, against(&self.keepalive, Subject::Envoy)),
             figure("1 MiB body: CPU per MiB / nginx", 1.0, against(&self.body_1m, Subject::Nginx)),
             figure("many hosts against 1 host", 1.05, ratio(self.many_hosts, self.one_host)),
+            figure("route with policies / floor", 1.35, self.policy_ratio),
             figure("resident bytes per idle connection", 2048.0, self.idle_bytes),
         ]
     }
@@ -174,6 +176,11 @@ impl Bench<'_> {
             Scenario::Hosts => {
                 let rows = self.run_hosts()?;
                 let first: Vec<String> = rows.iter().take(1).map(|row| row.label.clone()).collect();
+                println!("{}", cpu_table(&rows, &first, options.style));
+            }
+            Scenario::Policy => {
+                let rows = self.run_policy()?;
+                let first: Vec<String> = rows.iter().take(2).map(|row| row.label.clone()).collect();
                 println!("{}", cpu_table(&rows, &first, options.style));
             }
             _ => {
@@ -238,6 +245,24 @@ impl Bench<'_> {
         Ok(rows)
     }
 
+    fn run_policy(&mut self) -> Result<Vec<Row>, String> {
+        let entry = |label: &str, subject, host: &str| Entry {
+            label: label.to_owned(),
+            subject,
+            configured: vec![host.to_owned()],
+            asked: 1,
+        };
+        let entries = [
+            entry("floor", Subject::Floor, manifest::HELLO),
+            entry("bare route", Subject::Ringress, manifest::HELLO),
+            entry("route with policies", Subject::Ringress, manifest::POLICY),
+        ];
+        let rows = self.rounds(Scenario::Policy, &entries)?;
+        let of = |index: usize| rows.get(index).and_then(Row::total_us);
+        self.measured.policy_ratio = ratio(of(2), of(0));
+        Ok(rows)
+    }
+
     /// Each entry once per round, and again for windows that do not count because the cores were
     /// not as far apart as in most others. A failure ends that entry's part; an interrupt ends everything.
     fn rounds(&mut self, scenario: Scenario, entries: &[Entry]) -> Result<Vec<Row>, String> {
@@ -292,7 +317,8 @@ impl Bench<'_> {
         if scenario == Scenario::Hosts {
             command.args(["--hosts", &entry.asked.to_string()]);
         } else {
-            command.args(["--host", manifest::HELLO]);
+            let host = entry.configured.first().map_or(manifest::HELLO, String::as_str);
+            command.args(["--host", host]);
         }
         if scenario == Scenario::Connect {
             command.arg("--close");
@@ -392,6 +418,10 @@ fn title(scenario: Scenario, options: &Options) -> String {
             "ringress, {connections} keep-alive connections, 100-byte bodies, one VirtualService \
              per host"
         ),
+        Scenario::Policy => format!(
+            "ringress, {connections} keep-alive connections, 100-byte bodies, a route with a field \
+             match, rewrite, header operations, timeout and retries"
+        ),
         Scenario::Idle => format!(
             "{} keep-alive connections, idle after one request each",
             thousands(options.idle_connections as f64)
@@ -414,11 +444,13 @@ mod tests {
             body_1m: vec![(Subject::Ringress, 500.0), (Subject::Nginx, 400.0)],
             one_host: Some(10.0),
             many_hosts: Some(10.2),
+            policy_ratio: Some(1.3),
             idle_bytes: Some(1500.0),
         };
         let figures: Vec<Option<f64>> =
             measured.required().into_iter().map(|figure| figure.measured).collect();
-        let expected = [Some(1.125), None, Some(0.25), Some(1.25), Some(1.02), Some(1500.0)];
+        let expected =
+            [Some(1.125), None, Some(0.25), Some(1.25), Some(1.02), Some(1.3), Some(1500.0)];
         assert_eq!(figures, expected);
     }
 }

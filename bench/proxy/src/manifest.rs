@@ -6,10 +6,22 @@ use std::fmt::Write;
 /// The host of single-host runs.
 pub(crate) const HELLO: &str = "hello.com";
 
+/// The host whose route has a condition on a field, rewrite, header operations, timeout and retries.
+pub(crate) const POLICY: &str = "policy.com";
+
 /// Host number `index` of many-host runs.
 pub(crate) fn host(index: usize) -> String {
     format!("h{index:05}.example.com")
 }
+
+const POLICY_CONDITION: &str = "      headers: {host: {prefix: policy}}\n";
+const POLICY_FIELDS: &str = "    rewrite: {uri: /, authority: inner.example}
+    timeout: 15s
+    retries: {attempts: 3, retryOn: 5xx, perTryTimeout: 5s}
+    headers:
+      request: {set: {x-peer: '%DOWNSTREAM_REMOTE_ADDRESS%'}, remove: [x-internal]}
+      response: {set: {x-served-by: edge}, remove: [x-powered-by]}
+";
 
 /// Manifests that route every host, with the path prefix `/`, to a backend on 127.0.0.1.
 pub(crate) fn render(hosts: &[String], backend_port: u16) -> String {
@@ -26,6 +38,8 @@ spec:
 ",
     );
     for (index, host) in hosts.iter().enumerate() {
+        let (condition, policy) =
+            if host == POLICY { (POLICY_CONDITION, POLICY_FIELDS) } else { ("", "") };
         // Writing to a String cannot fail.
         let _ = write!(
             text,
@@ -40,7 +54,7 @@ spec:
   http:
   - match:
     - uri: {{prefix: /}}
-    route:
+{condition}{policy}    route:
     - destination:
         host: hello.default.svc.cluster.local
         port: {{number: 80}}
@@ -90,6 +104,10 @@ mod tests {
             let naming = documents.iter().filter(|text| text.contains(host.as_str())).count();
             assert_eq!(naming, 1, "{host}");
         }
+        assert!(!text.contains("rewrite"));
+        assert!(
+            render(&[POLICY.to_owned()], 9999).contains("    - uri: {prefix: /}\n      headers")
+        );
         assert!(text.contains("targetPort: 9999}"));
         assert!(text.contains("port: 9999, protocol"));
     }

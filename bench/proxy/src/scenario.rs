@@ -13,14 +13,23 @@ pub(crate) enum Scenario {
     Connect,
     /// Ringress with one host against many.
     Hosts,
+    /// Ringress with a bare route against one with policies.
+    Policy,
     /// Memory of idle connections.
     Idle,
 }
 
 impl Scenario {
     /// Every scenario, in the order in which they run.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Keepalive, Self::Body10k, Self::Body1m, Self::Connect, Self::Hosts, Self::Idle];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Keepalive,
+        Self::Body10k,
+        Self::Body1m,
+        Self::Connect,
+        Self::Hosts,
+        Self::Policy,
+        Self::Idle,
+    ];
     /// Those that run when none are named: all that have a required figure.
     pub(crate) const DEFAULT: [Self; 4] = [Self::Keepalive, Self::Body1m, Self::Hosts, Self::Idle];
 
@@ -32,6 +41,7 @@ impl Scenario {
             Self::Body1m => "1m",
             Self::Connect => "connect",
             Self::Hosts => "hosts",
+            Self::Policy => "policy",
             Self::Idle => "idle",
         }
     }
