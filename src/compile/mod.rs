@@ -2,9 +2,10 @@
 //! What cannot be compiled is left out alone and reported; nothing here does I/O.
 //!
 //! Order of work: `registry` (services and endpoints) → `listeners` (Gateway servers → ports) →
-//! `virtual_hosts` (VirtualServices bound to servers and hosts) → `routes` → `clusters`.
+//! `virtual_hosts` (VirtualServices bound to servers and hosts) → `delegates` → `routes` → `clusters`.
 
 pub mod clusters;
+pub mod delegates;
 pub mod listeners;
 pub mod policy;
 pub mod registry;
@@ -21,6 +22,7 @@ use crate::config::{Diagnostic, ResourceSet};
 use crate::metrics::LabelTable;
 use crate::snapshot::{Listener, Settings, Snapshot};
 use clusters::ClusterCompiler;
+use delegates::Delegates;
 use registry::Registry;
 use routes::RouteCompiler;
 
@@ -67,7 +69,8 @@ pub fn compile(
         &options.cluster_domain,
         labels,
     );
-    let mut routes = RouteCompiler::new(&options.cluster_domain, clusters);
+    let delegates = Delegates::new(resources, &options.cluster_domain);
+    let mut routes = RouteCompiler::new(&options.cluster_domain, clusters, delegates);
     let mut snapshot = Snapshot { settings: options.settings.clone(), ..Snapshot::default() };
     for port in &ports {
         let table = virtual_hosts::compile(resources, options, port, &mut routes, &mut diagnostics);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::clusters::ClusterCompiler;
+use super::delegates::{Delegates, ServedRule};
 use super::naming::{self, resolve_gateway, resolve_short_name};
 use super::policy;
 use crate::config::virtual_service::{
@@ -36,6 +37,7 @@ pub struct ServerContext<'c> {
 pub struct RouteCompiler<'r> {
     cluster_domain: &'r str,
     clusters: ClusterCompiler<'r>,
+    delegates: Delegates<'r>,
     routes: Vec<Route>,
     /// Operations in use: routes share them.
     operations: HashSet<Arc<str>>,
@@ -43,8 +45,13 @@ pub struct RouteCompiler<'r> {
 
 impl<'r> RouteCompiler<'r> {
     /// No route yet.
-    pub fn new(cluster_domain: &'r str, clusters: ClusterCompiler<'r>) -> RouteCompiler<'r> {
-        RouteCompiler { cluster_domain, clusters, routes: Vec::new(), operations: HashSet::new() }
+    pub fn new(
+        cluster_domain: &'r str,
+        clusters: ClusterCompiler<'r>,
+        delegates: Delegates<'r>,
+    ) -> RouteCompiler<'r> {
+        let (routes, operations) = (Vec::new(), HashSet::new());
+        RouteCompiler { cluster_domain, clusters, delegates, routes, operations }
     }
 
     /// All routes and clusters made.
@@ -56,23 +63,25 @@ impl<'r> RouteCompiler<'r> {
     /// rule or match that applies to everything ends the VirtualService.
     pub fn virtual_service(
         &mut self,
-        object: &Object<VirtualService>,
+        object: &'r Object<VirtualService>,
         context: &ServerContext<'_>,
         virtual_host: &str,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Vec<(Matcher, RouteId)> {
         let mut made = Vec::new();
-        for (index, rule) in object.spec.http.iter().enumerate() {
+        let virtual_service = naming::qualified(&object.key());
+        for ServedRule { owner, index, rule } in self.delegates.rules(object) {
+            let rule = &*rule;
             let everything = [HttpMatchRequest::default()];
             let matches = if rule.match_.is_empty() { &everything[..] } else { &rule.match_ };
             for (position, condition) in matches.iter().enumerate() {
-                if !self.is_for(condition, &object.meta.namespace, context) {
+                if !self.is_for(condition, &owner.meta.namespace, context) {
                     continue;
                 }
                 let matcher = match matcher(condition) {
                     Ok(matcher) => matcher,
                     Err((field, error)) => {
-                        diagnostics.push(object.diagnostic(
+                        diagnostics.push(owner.diagnostic(
                             Severity::Error,
                             "RNG0203",
                             &format!("spec.http[{index}].match[{position}].{field}"),
@@ -83,9 +92,10 @@ impl<'r> RouteCompiler<'r> {
                     }
                 };
                 let ends = matcher.is_catch_all();
-                let mut route = self.route(object, rule, condition, context, virtual_host);
+                let names = (virtual_service.as_str(), virtual_host);
+                let mut route = self.route(owner, rule, condition, context, names);
                 route.policy =
-                    policy::policy(object, index, rule, condition, &used(rule), diagnostics);
+                    policy::policy(owner, index, rule, condition, &used(rule), diagnostics);
                 let id = RouteId(self.routes.len() as u32);
                 self.routes.push(route);
                 made.push((matcher, id));
@@ -127,18 +137,18 @@ impl<'r> RouteCompiler<'r> {
 
     fn route(
         &mut self,
-        object: &Object<VirtualService>,
+        owner: &Object<VirtualService>,
         rule: &HttpRoute,
         condition: &HttpMatchRequest,
         context: &ServerContext<'_>,
-        virtual_host: &str,
+        (virtual_service, virtual_host): (&str, &str),
     ) -> Route {
         let rule_name = rule.name.as_deref().unwrap_or_default();
         let name = match condition.name.as_deref() {
             None | Some("") => rule_name.to_owned(),
             Some(name) => format!("{rule_name}.{name}"),
         };
-        let virtual_service = naming::qualified(&object.key());
+        let virtual_service = virtual_service.to_owned();
         let names =
             Box::new(RouteNames { route: name.clone(), virtual_service: virtual_service.clone() });
         if let Some(action) = local_action(rule, condition, context) {
@@ -152,7 +162,7 @@ impl<'r> RouteCompiler<'r> {
             let weight = weighted.weight.unwrap_or(0);
             let Some(destination) = &weighted.destination else { continue };
             let host =
-                resolve_short_name(&destination.host, &object.meta.namespace, self.cluster_domain);
+                resolve_short_name(&destination.host, &owner.meta.namespace, self.cluster_domain);
             let port = destination.port.as_ref().map(|port| port.number);
             let subset = destination.subset.as_deref().unwrap_or_default();
             let (number, cluster) =
@@ -172,7 +182,7 @@ impl<'r> RouteCompiler<'r> {
             destinations.push(Destination { cluster, weight, histogram_slot });
         }
         let forward = match destinations.as_slice() {
-            // A delegate, which is not followed yet: its requests must not fall through to others.
+            // Validation keeps such rules out: their requests must not fall through to others.
             [] => Forward::One(Destination {
                 cluster: None,
                 weight: 1,

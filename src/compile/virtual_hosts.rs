@@ -23,11 +23,11 @@ struct Domain {
 }
 
 /// The route table of one port.
-pub fn compile(
-    resources: &ResourceSet,
+pub fn compile<'r>(
+    resources: &'r ResourceSet,
     options: &CompileOptions,
     port: &ListenerPort<'_>,
-    routes: &mut RouteCompiler<'_>,
+    routes: &mut RouteCompiler<'r>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> RouteTable {
     let candidates = candidates(resources, &options.namespace);

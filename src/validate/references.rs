@@ -11,7 +11,7 @@ use crate::config::naming::{
     covers, intersect, is_exported, resolve_gateway, resolve_short_name, server_host,
     service_export_to, service_host,
 };
-use crate::config::virtual_service::{Destination, VirtualService};
+use crate::config::virtual_service::{Destination, HttpRoute, VirtualService};
 use crate::config::{Object, ResourceSet, Severity};
 
 pub(super) fn validate(
@@ -25,6 +25,7 @@ pub(super) fn validate(
         gateways(&mut findings, &known);
         for (index, route) in object.spec.http.iter().enumerate() {
             let field = format!("spec.http[{index}]");
+            delegate(&mut findings, &known, route, &field);
             for (at, weighted) in route.route.iter().enumerate() {
                 let field = format!("{field}.route[{at}].destination");
                 destination(&mut findings, &known, weighted.destination.as_ref(), &field);
@@ -86,6 +87,8 @@ struct Known<'r> {
     gateways: HashMap<(&'r str, &'r str), &'r Object<Gateway>>,
     services: ByHost<Service<'r>>,
     rules: ByHost<&'r Object<DestinationRule>>,
+    /// VirtualServices without hosts.
+    delegates: HashMap<(&'r str, &'r str), &'r Object<VirtualService>>,
 }
 
 impl<'r> Known<'r> {
@@ -115,13 +118,44 @@ impl<'r> Known<'r> {
         let rules = resources
             .destination_rules()
             .map(|object| (full(&object.spec.host, &object.meta.namespace), object));
-        Known { options, gateways, services, rules: ByHost::new(rules) }
+        let delegates = resources
+            .virtual_services()
+            .filter(|object| object.spec.hosts.is_empty())
+            .map(|object| ((object.meta.namespace.as_str(), object.meta.name.as_str()), object))
+            .collect();
+        Known { options, gateways, services, rules: ByHost::new(rules), delegates }
     }
 
     /// The host that a name stands for in a resource of `namespace`.
     fn full(&self, name: &str, namespace: &str) -> String {
         resolve_short_name(name, namespace, &self.options.cluster_domain)
     }
+}
+
+/// A delegate that is not there takes its rule with it, in silence in Istio.
+fn delegate(
+    findings: &mut Findings<'_, VirtualService>,
+    known: &Known<'_>,
+    route: &HttpRoute,
+    field: &str,
+) {
+    let Some(delegate) = &route.delegate else { return };
+    let own = findings.object.meta.namespace.as_str();
+    let namespace = delegate.namespace.as_deref().filter(|name| !name.is_empty()).unwrap_or(own);
+    let message = match known.delegates.get(&(namespace, delegate.name.as_str())) {
+        None => format!(
+            "no VirtualService without hosts is called `{namespace}/{}`: the rule is left out",
+            delegate.name
+        ),
+        Some(found) if !is_exported(&found.spec.export_to, &found.meta.namespace, own) => {
+            format!(
+                "`{namespace}/{}` is not exported to `{own}`: the rule is left out",
+                delegate.name
+            )
+        }
+        Some(_) => return,
+    };
+    findings.warn("RNG0204", &format!("{field}.delegate"), &message, "");
 }
 
 fn gateways(findings: &mut Findings<'_, VirtualService>, known: &Known<'_>) {

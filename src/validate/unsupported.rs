@@ -30,8 +30,10 @@ pub(super) fn validate(
         }
     }
     for object in resources.virtual_services() {
-        // Rules for sidecars are not ours.
-        if object.spec.gateways.iter().any(|gateway| gateway != "mesh") {
+        // Rules for sidecars are not ours; one without hosts is a delegate, perhaps of ours.
+        if object.spec.hosts.is_empty()
+            || object.spec.gateways.iter().any(|gateway| gateway != "mesh")
+        {
             virtual_service(&mut Findings::of(object, diagnostics));
         }
     }
@@ -92,7 +94,6 @@ fn virtual_service(findings: &mut Findings<'_, VirtualService>) {
 
 fn http_route(findings: &mut Findings<'_, VirtualService>, route: &HttpRoute, field: &str) {
     let rows = [
-        ("delegate", route.delegate.is_some(), "its requests get 503 (NC)"),
         ("mirror", route.mirror.is_some(), "nothing is mirrored"),
         ("mirrors", !route.mirrors.is_empty(), "nothing is mirrored"),
         ("mirrorPercent", route.mirror_percent.is_some(), "nothing is mirrored"),

@@ -388,6 +388,7 @@ macro_rules! conformance {
 conformance! {
     balancing
     cors
+    delegates
     destinations
     direct_responses
     gateways

@@ -19,6 +19,7 @@ const HONOURED: &[&str] = &[
     "VirtualService spec.gateways",
     "VirtualService spec.hosts",
     "VirtualService spec.http[].match",
+    "VirtualService spec.http[].delegate",
     "VirtualService spec.http[].directResponse",
     "VirtualService spec.http[].corsPolicy",
     "VirtualService spec.http[].fault",
