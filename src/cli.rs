@@ -4,6 +4,7 @@ mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod doctor;
+mod explain;
 pub mod options;
 
 use std::process::ExitCode;
@@ -33,6 +34,8 @@ enum Command {
     Demo(demo::DemoOptions),
     /// Read manifests, resolve their references, and print every problem with its place.
     Check(check::CheckOptions),
+    /// Say where a request would go and why, and what the upstream would see, without sending it.
+    Explain(explain::ExplainOptions),
     /// Look for what on this machine would slow the gateway down or stop it, and say what mends it.
     Doctor(doctor::DoctorOptions),
 }
@@ -48,6 +51,10 @@ pub fn main() -> ExitCode {
         Command::Check(options) => {
             end_with_the_reader();
             check::run(&options)
+        }
+        Command::Explain(options) => {
+            end_with_the_reader();
+            explain::run(&options)
         }
         Command::Doctor(options) => {
             end_with_the_reader();

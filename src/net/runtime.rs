@@ -113,11 +113,13 @@ impl Driver {
 }
 
 /// Why a worker's runtime ended without its future's value.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// It could not be built.
+    #[error("the runtime could not be built: {0}")]
     Build(io::Error),
     /// A task panicked; the text is its message.
+    #[error("a task panicked: {0}")]
     Panicked(String),
 }
 

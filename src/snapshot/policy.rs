@@ -139,6 +139,14 @@ macro_rules! retry_conditions {
         impl RetryConditions {
             $($(#[$doc])* pub const $name: RetryConditions = RetryConditions(1 << $bit);)*
 
+            /// The names of the conditions in the set.
+            pub fn names(self) -> impl Iterator<Item = &'static str> {
+                [$((RetryConditions::$name, $text)),*]
+                    .into_iter()
+                    .filter(move |(condition, _)| self.has_any(&[*condition]))
+                    .map(|(_, name)| name)
+            }
+
             /// The condition of this name.
             pub fn named(name: &str) -> Option<RetryConditions> {
                 match name {

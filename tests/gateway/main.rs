@@ -14,6 +14,7 @@ mod support;
 mod back_pressure;
 mod check;
 mod demo;
+mod explain;
 mod framing;
 mod framing_mutations;
 mod lifecycle;
