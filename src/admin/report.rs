@@ -193,6 +193,7 @@ impl SnapshotReport {
         let clusters = snapshot.clusters.iter().map(|cluster| ClusterReport {
             name: cluster.name.clone(),
             load_balancer: match cluster.load_balancer {
+                _ if cluster.consistent_hash.is_some() => "CONSISTENT_HASH",
                 LoadBalancerPolicy::LeastRequest => "LEAST_REQUEST",
                 LoadBalancerPolicy::RoundRobin => "ROUND_ROBIN",
                 LoadBalancerPolicy::Random => "RANDOM",

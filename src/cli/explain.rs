@@ -248,7 +248,7 @@ async fn answer(
         Decision::Forward { cluster, .. } => {
             destinations(&mut answer, &replica.snapshot, &scratch);
             let state = replica.clusters.get(cluster);
-            if state.pick(&mut context.random.borrow_mut(), &[]).is_none() {
+            if state.pick(&mut context.random.borrow_mut(), &[], None).is_none() {
                 answer["reply"] = reply(ProxyError::NoHealthyUpstream);
             }
             answer["upstreamRequest"] = String::from_utf8_lossy(&scratch.request).into();

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use super::consistent_hash;
 use super::naming::{self, covers, is_exported, resolve_short_name};
 use super::registry::{EndpointRecord, Registry, ServiceRecord};
 use crate::config::destination_rule::{
@@ -141,12 +142,17 @@ impl<'r> ClusterCompiler<'r> {
                 healthy: endpoint.ready,
                 metric_slot: self.labels.metric_slot(&endpoint_labels(service, endpoint)),
             })
-            .collect();
+            .collect::<Vec<_>>();
+        let consistent_hash = load_balancer
+            .and_then(|settings| settings.consistent_hash.as_ref())
+            .and_then(|settings| consistent_hash::compile(settings, &endpoints))
+            .map(Box::new);
         let metric_slot = self.labels.metric_slot(&service_labels(service));
         Some(Cluster {
             name,
             connect_timeout,
             load_balancer: load_balancer.map_or(LoadBalancerPolicy::LeastRequest, algorithm),
+            consistent_hash,
             endpoints,
             metric_slot,
         })

@@ -5,6 +5,7 @@
 //! `virtual_hosts` (VirtualServices bound to servers and hosts) → `delegates` → `routes` → `clusters`.
 
 pub mod clusters;
+pub mod consistent_hash;
 pub mod delegates;
 pub mod listeners;
 pub mod policy;

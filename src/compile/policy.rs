@@ -120,7 +120,7 @@ fn retries(retries: &HttpRetry) -> RetryPolicy {
     let mut policy = RetryPolicy {
         attempts: u32::try_from(retries.attempts).unwrap_or(0),
         per_try_timeout_ms: retries.per_try_timeout.map(milliseconds),
-        avoids_tried: retries.retry_ignore_previous_hosts.unwrap_or(true),
+        avoids_tried: retries.retry_ignore_previous_hosts,
         ..RetryPolicy::default()
     };
     if let Some(base) = retries.backoff {

@@ -59,7 +59,7 @@ pub async fn begin(
     let state = replica.clusters.get(cluster);
     let (position, pool) = {
         let mut random = context.random.borrow_mut();
-        let Some((position, pool)) = state.pick(&mut random, &scratch.tried) else {
+        let Some((position, pool)) = state.pick(&mut random, &scratch.tried, scratch.hash) else {
             return Err(ProxyError::NoHealthyUpstream);
         };
         (position, Rc::clone(pool))

@@ -59,7 +59,7 @@ pub async fn forward(
             let now = if at_once { scratch.info.started } else { Instant::now() };
             retries.bound(context, connection, now);
         }
-        if !retries.avoids_tried() {
+        if !retries.avoids_tried(scratch.hash) {
             scratch.tried.clear();
         }
         let limit = retries.connect_limit(context, connection);

@@ -10,12 +10,14 @@ use super::cors::{self, CorsAnswer};
 use super::downstream::Downstream;
 use super::scratch::Scratch;
 use super::upstream_head::{
-    Forwarded, external_address, format_request_id, write_forwarded_for, write_target,
+    Forwarded, external_address, format_request_id, write_field, write_forwarded_for, write_target,
 };
 use crate::access_log::timestamp;
 use crate::http::RequestHead;
 use crate::ids::RouteId;
-use crate::snapshot::{DestinationPolicy, HeaderEdits, HeaderPart, HeaderText, Variable};
+use crate::snapshot::{
+    DestinationPolicy, HeaderEdits, HeaderPart, HeaderText, Variable, consistent_hash,
+};
 use crate::stream_info::StreamInfo;
 
 /// The operations that wait for the response of a request. Part of the pooled scratch memory: its
@@ -30,6 +32,8 @@ pub struct ResponseEdits {
     /// The answer to a request of another origin.
     cors: Option<CorsAnswer>,
     origin: Vec<u8>,
+    /// A cookie for the client, as `set-cookie` has it.
+    cookie: Vec<u8>,
 }
 
 impl ResponseEdits {
@@ -37,6 +41,7 @@ impl ResponseEdits {
     pub fn clear(&mut self) {
         self.at = None;
         self.cors = None;
+        self.cookie.clear();
         self.request_values.clear();
         self.request_value_ends.clear();
     }
@@ -75,6 +80,16 @@ impl ResponseEdits {
         self.origin.clear();
         self.origin.extend_from_slice(origin);
         self.at = Some((Rc::clone(replica), route, destination));
+    }
+
+    /// Remember to give the client a cookie by which its requests stick to an endpoint. Returns the hash
+    /// of its value.
+    pub fn give_cookie(&mut self, name: &str, value: u64, attributes: &str) -> u64 {
+        self.cookie.clear();
+        // Writing to a vector cannot fail.
+        let _ = write!(self.cookie, "{name}=\"{value:016x}\"{attributes}");
+        let start = name.len() + 2;
+        consistent_hash::hash(self.cookie.get(start..start + 16).unwrap_or_default())
     }
 
     /// Is the request a preflight, to be answered here?
@@ -120,6 +135,9 @@ pub fn edit_request(
 /// `Scratch::response`; a body may follow it.
 pub fn edit_response(scratch: &mut Scratch, downstream: &Downstream) {
     let Scratch { response: out, spare, response_edits: waiting, info, .. } = scratch;
+    if !waiting.cookie.is_empty() {
+        edit(out, spare, None, |_| false, |out| write_field(out, b"set-cookie", &waiting.cookie));
+    }
     let Some((replica, route, destination)) = &waiting.at else { return };
     let Some(policy) = replica.snapshot.route(*route).policy.as_deref() else { return };
     let edits = policy.destinations.get(*destination).map(|destination| &destination.response);

@@ -18,6 +18,7 @@ pub mod downstream;
 pub mod error;
 pub mod exchange;
 pub mod forward;
+pub mod hash_key;
 pub mod header_edits;
 pub mod local_reply;
 pub mod receiver;

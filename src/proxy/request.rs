@@ -10,6 +10,7 @@ use super::cors;
 use super::deadline;
 use super::downstream::Downstream;
 use super::error::ProxyError;
+use super::hash_key;
 use super::header_edits::{self, RequestValues};
 use super::redirect::write_location;
 use super::rewrite;
@@ -19,7 +20,7 @@ use crate::http::{BodyLength, RequestHead, Scheme, Version, path};
 use crate::http1::{self, HeaderStorage, ParsedRequest};
 use crate::ids::{ClusterId, RouteId};
 use crate::router::{Lookup, weighted};
-use crate::snapshot::{Forward, RouteAction};
+use crate::snapshot::{Forward, HashKey, RouteAction};
 use crate::stream_info::ResponseFlags;
 
 /// What a complete head asks for, and what of it matters after the head is gone.
@@ -130,6 +131,7 @@ pub fn begin_record(context: &WorkerContext, scratch: &mut Scratch, started: Ins
     scratch.response_edits.clear();
     scratch.timeout_ms = None;
     scratch.delay_ms = 0;
+    scratch.hash = None;
 }
 
 /// Methods that may be repeated without harm.
@@ -237,6 +239,18 @@ fn route(
     let cluster = destination.cluster.ok_or(ProxyError::NoCluster)?;
     info.cluster = Some(cluster);
     info.metric_slot = snapshot.cluster(cluster).metric_slot;
+    if let Some(consistent) = &snapshot.cluster(cluster).consistent_hash {
+        scratch.hash = hash_key::of_request(&consistent.key, &head, &forwarded);
+        if scratch.hash.is_none()
+            && let HashKey::Cookie(cookie) = &consistent.key
+            && let Some(attributes) = &cookie.attributes
+        {
+            // A client without the cookie gets one, and this request goes where it will lead.
+            let value = context.random.borrow_mut().u64(..);
+            scratch.hash =
+                Some(scratch.response_edits.give_cookie(&cookie.name, value, attributes));
+        }
+    }
     if let Some(rewrite) = policy.and_then(|policy| policy.path.as_ref()) {
         rewrite::write_path(&mut scratch.rewritten, rewrite, head.path);
         forwarded.path = Some(&scratch.rewritten);

@@ -27,9 +27,9 @@ impl<'p> Retries<'p> {
         Retries { policy, left: Cell::new(policy.attempts), resendable, timeout_ms }
     }
 
-    /// Are endpoints that were tried avoided?
-    pub fn avoids_tried(&self) -> bool {
-        self.policy.avoids_tried
+    /// Are endpoints that were tried avoided? A hash would lead elsewhere then.
+    pub fn avoids_tried(&self, hash: Option<u64>) -> bool {
+        self.policy.avoids_tried.unwrap_or(hash.is_none())
     }
 
     /// The request is complete and an attempt begins (again): bound both. What is bound already keeps

@@ -20,6 +20,8 @@ pub struct Scratch {
     pub path: Vec<u8>,
     /// A path rewritten.
     pub rewritten: Vec<u8>,
+    /// The hash by which an endpoint is picked, if the cluster has one and the request a key.
+    pub hash: Option<u64>,
     /// An injected wait, ms; 0 for none.
     pub delay_ms: u64,
     /// Most time from the end of the request to the end of the response, ms.
@@ -45,6 +47,7 @@ impl Scratch {
             location: Vec::new(),
             path: Vec::new(),
             rewritten: Vec::new(),
+            hash: None,
             delay_ms: 0,
             timeout_ms: None,
             response_edits: ResponseEdits::default(),

@@ -4,8 +4,10 @@
 //!
 //! Nothing here knows a manifest; nothing here does I/O.
 
+pub mod consistent_hash;
 mod policy;
 
+pub use consistent_hash::{ConsistentHash, HashCookie, HashKey, HashTable};
 pub use policy::{
     AttemptFailure, Cors, DestinationPolicy, Fault, FaultStatus, HeaderEdits, HeaderPart,
     HeaderText, HeaderTextError, PathRewrite, RetryConditions, RetryPolicy, RoutePolicy, Variable,
@@ -239,6 +241,8 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// How endpoints are picked.
     pub load_balancer: LoadBalancerPolicy,
+    /// How requests with a key are picked for, before `load_balancer`.
+    pub consistent_hash: Option<Box<ConsistentHash>>,
     /// Its endpoints; unhealthy ones are known but never picked.
     pub endpoints: Vec<Endpoint>,
     /// Labels of requests that got no endpoint.

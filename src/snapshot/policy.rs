@@ -112,8 +112,8 @@ pub struct RetryPolicy {
     pub status_codes: Box<[u16]>,
     /// Base of the wait before a retry, ms (Envoy's `retry_back_off.base_interval`).
     pub back_off_ms: u64,
-    /// Are endpoints that were tried avoided?
-    pub avoids_tried: bool,
+    /// Are endpoints that were tried avoided? Unset: unless a consistent hash picks.
+    pub avoids_tried: Option<bool>,
 }
 
 impl Default for RetryPolicy {
@@ -125,7 +125,7 @@ impl Default for RetryPolicy {
             on: RetryConditions::DEFAULT,
             status_codes: Box::default(),
             back_off_ms: 25,
-            avoids_tried: true,
+            avoids_tried: None,
         }
     }
 }

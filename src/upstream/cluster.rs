@@ -8,23 +8,37 @@ use std::rc::Rc;
 use super::load_balancer::LoadBalancer;
 use super::pool::EndpointPool;
 use crate::ids::ClusterId;
-use crate::snapshot::{Cluster, Snapshot};
+use crate::snapshot::{Cluster, HashTable, Snapshot, consistent_hash};
 
 /// One cluster on one worker.
 pub struct ClusterState {
     name: String,
     pools: Vec<Rc<EndpointPool>>,
     balancer: RefCell<LoadBalancer>,
+    hash_table: Option<HashTable>,
 }
 
 impl ClusterState {
     /// Pick an endpoint: its position in the cluster and its pool. `avoid` holds the positions that
-    /// were tried already.
+    /// were tried already; `hash` is what a cluster with a consistent hash picks by.
     pub fn pick(
         &self,
         random: &mut fastrand::Rng,
         avoid: &[usize],
+        hash: Option<u64>,
     ) -> Option<(usize, &Rc<EndpointPool>)> {
+        if let (Some(hash), Some(table)) = (hash, &self.hash_table) {
+            // Where one was tried already the next hash of the same row decides (as Envoy re-picks).
+            let others = (1..=5).map(|number| consistent_hash::combine(hash, number));
+            let mut found = std::iter::once(hash).chain(others).map(|hash| table.find(hash));
+            let first = found.next().flatten()?;
+            let position = if avoid.contains(&first) {
+                found.flatten().find(|position| !avoid.contains(position)).unwrap_or(first)
+            } else {
+                first
+            };
+            return self.pools.get(position).map(|pool| (position, pool));
+        }
         let position = self.balancer.borrow_mut().pick(
             random,
             |position| self.pools[position].active_requests(),
@@ -75,7 +89,13 @@ impl ClusterStates {
                 .collect();
             let start = random.usize(..);
             let balancer = LoadBalancer::new(cluster.load_balancer, &usable, start);
-            ClusterState { name: cluster.name.clone(), pools, balancer: RefCell::new(balancer) }
+            let hash = cluster.consistent_hash.as_ref();
+            ClusterState {
+                name: cluster.name.clone(),
+                pools,
+                balancer: RefCell::new(balancer),
+                hash_table: hash.map(|hash| hash.table.clone()),
+            }
         };
         ClusterStates(snapshot.clusters.iter().map(|cluster| state(cluster, random)).collect())
     }
@@ -125,6 +145,7 @@ mod tests {
             name: "outbound|80||hello.default.svc.cluster.local".into(),
             connect_timeout: Duration::from_secs(10),
             load_balancer: LoadBalancerPolicy::RoundRobin,
+            consistent_hash: None,
             endpoints,
             metric_slot: MetricSlot::UNKNOWN,
         };
@@ -185,10 +206,10 @@ mod tests {
         let cluster = states.get(ClusterId(0));
         assert_eq!(cluster.pools().len(), 2);
         for _ in 0..10 {
-            let (position, pool) = cluster.pick(&mut random, &[]).expect("one is healthy");
+            let (position, pool) = cluster.pick(&mut random, &[], None).expect("one is healthy");
             assert_eq!((position, pool.address().port()), (1, 2));
         }
         let states = ClusterStates::new(&snapshot(&[(1, false)]), None, &mut random);
-        assert!(states.get(ClusterId(0)).pick(&mut random, &[]).is_none());
+        assert!(states.get(ClusterId(0)).pick(&mut random, &[], None).is_none());
     }
 }

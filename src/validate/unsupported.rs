@@ -184,7 +184,6 @@ fn blocks(
         let least = "LEAST_REQUEST is used";
         let rows = [
             ("simple", passthrough, least),
-            ("consistentHash", balancer.consistent_hash.is_some(), least),
             ("backendUtilization", balancer.backend_utilization.is_some(), least),
             (
                 "localityLbSetting",

@@ -23,6 +23,7 @@ mod observability;
 mod reload;
 mod retries;
 mod routing;
+mod sticky;
 mod unusual_requests;
 mod upstream_faults;
 mod websocket;

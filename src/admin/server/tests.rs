@@ -120,6 +120,7 @@ fn report() -> StatusReport {
             name: "outbound|80||hello".to_owned(),
             connect_timeout: Duration::from_secs(10),
             load_balancer: LoadBalancerPolicy::RoundRobin,
+            consistent_hash: None,
             endpoints: vec![Endpoint {
                 address: "10.0.0.9:80".parse().unwrap(),
                 weight: 2,

@@ -37,6 +37,7 @@ const HONOURED: &[&str] = &[
     "DestinationRule spec.subsets[].labels",
     "DestinationRule spec.subsets[].name",
     "DestinationRule POLICY.connectionPool.tcp.connectTimeout",
+    "DestinationRule POLICY.loadBalancer.consistentHash",
     "DestinationRule POLICY.loadBalancer.simple",
     "DestinationRule POLICY.port",
     "ServiceEntry spec.endpoints[].address",
