@@ -334,8 +334,15 @@ fn destinations(answer: &mut Value, snapshot: &Snapshot, scratch: &Scratch) {
     let default = &snapshot.settings.default_retries;
     let policy = route.policy.as_deref();
     answer["retries"] = retries(policy.map_or(default, |policy| &policy.retries));
+    let percent = |ppm: u32| f64::from(ppm) / 10_000.0;
+    let mirrors = policy.iter().flat_map(|policy| &policy.mirrors).map(|mirror| {
+        json!({
+            "cluster": snapshot.cluster(mirror.cluster).name,
+            "percent": percent(mirror.ppm),
+        })
+    });
+    answer["mirrors"] = mirrors.collect();
     if let Some(fault) = policy.and_then(|policy| policy.fault) {
-        let percent = |ppm: u32| f64::from(ppm) / 10_000.0;
         answer["fault"] = json!({
             "delayPercent": percent(fault.delay_ppm),
             "delayMs": fault.delay_ms,
@@ -393,6 +400,9 @@ fn to_text(answer: &Value) -> String {
             let state = if endpoint["healthy"] == true { "" } else { " not ready" };
             line("", format!("endpoint {}{state}", plain(&endpoint["address"])));
         }
+    }
+    for mirror in answer["mirrors"].as_array().into_iter().flatten() {
+        line("mirror", format!("{} ({}%)", plain(&mirror["cluster"]), mirror["percent"]));
     }
     if let Some(retries) = answer["retries"].as_object() {
         let time = |value: &Value| match value.as_u64() {

@@ -2,13 +2,13 @@
 
 use crate::config::scalar::{Duration, Percent};
 use crate::config::virtual_service::{
-    CorsPolicy, HeaderOperations, Headers, HttpFaultInjection, HttpMatchRequest, HttpRetry,
-    HttpRewrite, HttpRoute, StringMatch, UnmatchedPreflights, VirtualService,
+    CorsPolicy, Destination, HeaderOperations, Headers, HttpFaultInjection, HttpMatchRequest,
+    HttpRetry, HttpRewrite, HttpRoute, StringMatch, UnmatchedPreflights, VirtualService,
 };
 use crate::config::{Diagnostic, Object, Severity};
 use crate::router::{StringMatch as Pattern, Substitution};
 use crate::snapshot::{
-    Cors, DestinationPolicy, Fault, FaultStatus, HeaderEdits, HeaderText, PathRewrite,
+    Cors, DestinationPolicy, Fault, FaultStatus, HeaderEdits, HeaderText, Mirror, PathRewrite,
     RetryConditions, RetryPolicy, RoutePolicy,
 };
 
@@ -20,6 +20,7 @@ pub fn policy(
     rule: &HttpRoute,
     condition: &HttpMatchRequest,
     used: &[usize],
+    mirrors: Box<[Mirror]>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Box<RoutePolicy>> {
     let local = rule.redirect.is_some() || rule.direct_response.is_some();
@@ -56,8 +57,11 @@ pub fn policy(
         || retries != RetryPolicy::default()
         || fault.is_some()
         || cors.is_some()
+        || !mirrors.is_empty()
         || destinations.iter().any(|destination| *destination != DestinationPolicy::default());
-    changes.then(|| Box::new(RoutePolicy { path, timeout_ms, retries, fault, cors, destinations }))
+    changes.then(|| {
+        Box::new(RoutePolicy { path, timeout_ms, retries, fault, mirrors, cors, destinations })
+    })
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -91,11 +95,30 @@ fn cors(policy: &CorsPolicy) -> Cors {
     }
 }
 
+/// A percentage in millionths.
+fn ppm(percentage: Percent) -> u32 {
+    (percentage.value * 10_000.0).round() as u32
+}
+
+/// Where copies of a rule's requests go, and how many of a million (behaviour 3.14.1).
+pub fn mirrors(rule: &HttpRoute) -> Vec<(&Destination, u32)> {
+    const ALL: u32 = 1_000_000;
+    let of_one = match (rule.mirror_percentage, rule.mirror_percent) {
+        (Some(percentage), _) => ppm(percentage),
+        (None, Some(percent)) => ppm(Percent { value: f64::from(percent) }),
+        (None, None) => ALL,
+    };
+    let one = rule.mirror.iter().map(|destination| (destination, of_one));
+    let several = rule.mirrors.iter().filter_map(|mirror| {
+        Some((mirror.destination.as_ref()?, mirror.percentage.map_or(ALL, ppm)))
+    });
+    let forwards = rule.redirect.is_none() && rule.direct_response.is_none();
+    one.chain(several).filter(|(_, ppm)| forwards && *ppm > 0).collect()
+}
+
 /// Without a percentage nothing happens (behaviour 3.13).
 fn fault(fault: &HttpFaultInjection) -> Fault {
-    let ppm = |percentage: Option<Percent>| {
-        percentage.map_or(0, |percent| (percent.value * 10_000.0).round() as u32)
-    };
+    let ppm = |percentage: Option<Percent>| percentage.map_or(0, ppm);
     let mut compiled = Fault::default();
     if let Some(delay) = &fault.delay {
         let deprecated = delay.percent.map(|percent| Percent { value: f64::from(percent) });

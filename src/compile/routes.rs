@@ -17,8 +17,8 @@ use crate::ids::{HistogramSlot, RouteId};
 use crate::metrics::HistogramKey;
 use crate::router::{HeaderMatch, Matcher, PatternError, QueryMatch, StringMatch};
 use crate::snapshot::{
-    Cluster, Destination, DirectResponse, Forward, Redirect, RedirectPath, RedirectPort, Route,
-    RouteAction, RouteNames,
+    Cluster, Destination, DirectResponse, Forward, Mirror, Redirect, RedirectPath, RedirectPort,
+    Route, RouteAction, RouteNames,
 };
 
 /// The server that routes are made for.
@@ -94,8 +94,10 @@ impl<'r> RouteCompiler<'r> {
                 let ends = matcher.is_catch_all();
                 let names = (virtual_service.as_str(), virtual_host);
                 let mut route = self.route(owner, rule, condition, context, names);
+                let mirrors = self.mirrors(owner, rule, context);
+                let used = used(rule);
                 route.policy =
-                    policy::policy(owner, index, rule, condition, &used(rule), diagnostics);
+                    policy::policy(owner, index, rule, condition, &used, mirrors, diagnostics);
                 let id = RouteId(self.routes.len() as u32);
                 self.routes.push(route);
                 made.push((matcher, id));
@@ -193,6 +195,28 @@ impl<'r> RouteCompiler<'r> {
         };
         let operation = self.operation(operation);
         Route { action: RouteAction::Forward(forward), operation, names, policy: None }
+    }
+
+    /// Where copies go; a mirror that does not exist gets none, in silence as in Istio (validation
+    /// warns of it).
+    fn mirrors(
+        &mut self,
+        owner: &Object<VirtualService>,
+        rule: &HttpRoute,
+        context: &ServerContext<'_>,
+    ) -> Box<[Mirror]> {
+        let mut made = Vec::new();
+        for (destination, ppm) in policy::mirrors(rule) {
+            let host =
+                resolve_short_name(&destination.host, &owner.meta.namespace, self.cluster_domain);
+            let port = destination.port.as_ref().map(|port| port.number);
+            let subset = destination.subset.as_deref().unwrap_or_default();
+            let number = u32::from(context.number);
+            if let (_, Some(cluster)) = self.clusters.cluster(&host, port, subset, number) {
+                made.push(Mirror { cluster, ppm });
+            }
+        }
+        made.into()
     }
 
     /// The shared text of an operation.

@@ -77,6 +77,10 @@ worker_numbers! {
     upstream_closed_idle = UPSTREAM_CLOSED_IDLE;
     /// Attempts that followed a failed one.
     upstream_retries = RETRIES;
+    /// Copies of requests sent to mirrors.
+    mirrors_sent = MIRRORS, "outcome" "sent";
+    /// Copies that were not sent because too many were under way.
+    mirrors_dropped = MIRRORS, "outcome" "dropped";
     /// Responses that broke the protocol.
     upstream_protocol_errors = UPSTREAM_PROTOCOL_ERRORS;
     /// Connections upgraded to a tunnel.

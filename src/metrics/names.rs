@@ -78,6 +78,8 @@ metrics! {
         "Idle upstream connections that the upstream closed.";
     RETRIES = Counter "ringress_upstream_retries_total",
         "Attempts that followed a failed one.";
+    MIRRORS = Counter "ringress_mirrored_requests_total",
+        "Copies of requests for mirrors, by what became of them.";
     UPSTREAM_PROTOCOL_ERRORS = Counter "ringress_upstream_protocol_errors_total",
         "Responses that broke the protocol.";
     TUNNELS_OPENED = Counter "ringress_tunnels_opened_total",

@@ -125,6 +125,8 @@ pub struct WorkerContext {
     pub downstreams: DownstreamTable,
     /// Set when the process is to end: answer with `Connection: close`.
     pub draining: Cell<bool>,
+    /// Copies of requests under way.
+    pub mirrors_active: Cell<u64>,
     /// Slots for exchanges.
     pub exchanges: Rc<FuturePool>,
     /// Slots for receives from upstreams.
@@ -160,6 +162,7 @@ impl WorkerContext {
             clock: WorkerClock::new(),
             downstreams: DownstreamTable::default(),
             draining: Cell::new(false),
+            mirrors_active: Cell::new(0),
             exchanges: FuturePool::new(),
             receives: FuturePool::new(),
             connects: FuturePool::new(),

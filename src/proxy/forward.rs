@@ -2,6 +2,7 @@
 //! tunnel that it may become.
 
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use super::context::{Replica, WorkerContext};
 use super::downstream::{After, Downstream, Phase};
 use super::error::ProxyError;
 use super::local_reply;
+use super::mirror;
 use super::receiver::Receiver;
 use super::request::Plan;
 use super::request_body::{self, Progress, Pumped, RequestBody};
@@ -22,13 +24,13 @@ use crate::net::Buffer;
 
 /// Send a request upstream and its response back, with the retries that are safe.
 pub async fn forward(
-    context: &WorkerContext,
+    context: &Rc<WorkerContext>,
     connection: &Downstream,
     receiver: &mut Receiver,
     scratch: &mut Scratch,
     plan: &Plan,
     cluster: ClusterId,
-    replica: &Replica,
+    replica: &Rc<Replica>,
 ) -> After {
     let progress = Progress::default();
     let body = {
@@ -50,6 +52,12 @@ pub async fn forward(
         progress.request_done.get(),
         scratch.timeout_ms,
     );
+    if let Some(policy) = policy.filter(|policy| !policy.mirrors.is_empty())
+        && progress.request_done.get()
+        && !plan.upgrade
+    {
+        mirror::start(context, replica, &policy.mirrors, &scratch.request, plan.is_head);
+    }
     let mut further_attempts = 0;
     let mut fresh = false;
     let outcome = loop {

@@ -21,6 +21,7 @@ pub mod forward;
 pub mod hash_key;
 pub mod header_edits;
 pub mod local_reply;
+pub mod mirror;
 pub mod receiver;
 pub mod record;
 pub mod redirect;

@@ -10,7 +10,8 @@ mod policy;
 pub use consistent_hash::{ConsistentHash, HashCookie, HashKey, HashTable};
 pub use policy::{
     AttemptFailure, Cors, DestinationPolicy, Fault, FaultStatus, HeaderEdits, HeaderPart,
-    HeaderText, HeaderTextError, PathRewrite, RetryConditions, RetryPolicy, RoutePolicy, Variable,
+    HeaderText, HeaderTextError, Mirror, PathRewrite, RetryConditions, RetryPolicy, RoutePolicy,
+    Variable,
 };
 
 use std::net::SocketAddr;

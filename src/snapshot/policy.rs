@@ -1,6 +1,7 @@
 //! What a route does to a request and its response on their way: rewrites and header operations.
 
 use crate::http::authority::HOST_BYTES_MAX;
+use crate::ids::ClusterId;
 use crate::router::{StringMatch, Substitution};
 
 /// What a route changes. Most routes have none.
@@ -15,10 +16,21 @@ pub struct RoutePolicy {
     pub retries: RetryPolicy,
     /// What goes wrong on purpose.
     pub fault: Option<Fault>,
+    /// Where copies go.
+    pub mirrors: Box<[Mirror]>,
     /// What browsers are told about other origins.
     pub cors: Option<Box<Cors>>,
     /// One for each destination, in their order; one for a route that answers itself.
     pub destinations: Box<[DestinationPolicy]>,
+}
+
+/// Where copies of requests go (Istio's `mirrors`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// The cluster that gets them.
+    pub cluster: ClusterId,
+    /// Of a million requests this many are copied.
+    pub ppm: u32,
 }
 
 /// What browsers are told about other origins (Istio's `corsPolicy`). Empty texts are not sent.

@@ -93,15 +93,6 @@ fn virtual_service(findings: &mut Findings<'_, VirtualService>) {
 }
 
 fn http_route(findings: &mut Findings<'_, VirtualService>, route: &HttpRoute, field: &str) {
-    let rows = [
-        ("mirror", route.mirror.is_some(), "nothing is mirrored"),
-        ("mirrors", !route.mirrors.is_empty(), "nothing is mirrored"),
-        ("mirrorPercent", route.mirror_percent.is_some(), "nothing is mirrored"),
-        ("mirrorPercentage", route.mirror_percentage.is_some(), "nothing is mirrored"),
-    ];
-    for (name, set, effect) in rows {
-        unless_absent(findings, set, format!("{field}.{name}"), effect);
-    }
     let remote = route.retries.as_ref().and_then(|retries| retries.retry_remote_localities);
     let remote_field = format!("{field}.retries.retryRemoteLocalities");
     unless_absent(findings, remote.is_some(), remote_field, "all localities are equal");

@@ -18,6 +18,8 @@ spec:
   - name: beta
     match: [{uri: {prefix: /a}, headers: {x-user: {exact: jason}}}]
     rewrite: {uri: /b}
+    mirror: {host: hello}
+    mirrorPercentage: {value: 12.5}
     timeout: 3s
     retries: {attempts: 3, retryOn: '5xx,429', perTryTimeout: 1s}
     fault: {abort: {httpStatus: 500, percentage: {value: 0.5}}}
@@ -50,6 +52,7 @@ fn each_step_is_told() {
         "destination   outbound|80||hello.default.svc.cluster.local (75%)\n",
         "endpoint 10.0.0.1:8080\n",
         "a destination that does not exist (503 NC) (25%)\n",
+        "mirror        outbound|80||hello.default.svc.cluster.local (12.5%)\n",
         "timeout       3000 ms\n",
         "retries       3 on 5xx, retriable-status-codes (429); each attempt: 1000 ms\n",
         "faults        0.0% wait 0 ms, 0.5% get 500\n",

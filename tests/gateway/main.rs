@@ -19,6 +19,7 @@ mod framing;
 mod framing_mutations;
 mod lifecycle;
 mod messages;
+mod mirrors;
 mod observability;
 mod reload;
 mod retries;

@@ -1,0 +1,109 @@
+//! Copies of requests: what the mirror gets, and that the request does not care.
+
+use std::time::Duration;
+
+use crate::support::gateway::wait_until;
+use crate::support::raw::Raw;
+use crate::support::upstream::{Scripted, read_head};
+use crate::support::{Gateway, Upstream, manifests};
+
+const GET: &str = "GET /a?b HTTP/1.1\r\nHost: a.com\r\n\r\n";
+
+/// A gateway whose only rule has these fields, before `up` and two mirrors.
+fn gateway(fields: &str, mirror: std::net::SocketAddr, other: &Upstream) -> (Gateway, Upstream) {
+    let upstream = Upstream::start("up");
+    let routes =
+        manifests::any_host(&format!("  - {fields}\n    route: [{{destination: {{host: up}}}}]\n"));
+    let services = [("up", upstream.address), ("mirror", mirror), ("other", other.address)]
+        .map(|(name, address)| manifests::service(name, &[address]))
+        .join("---\n");
+    let gateway = Gateway::start(&[("routes.yaml", &routes), ("services.yaml", &services)]);
+    (gateway, upstream)
+}
+
+#[track_caller]
+fn ask(gateway: &Gateway, request: &str, times: usize) {
+    let mut raw = Raw::connect(gateway.address);
+    for _ in 0..times {
+        raw.send(request);
+        let response = raw.response();
+        assert_eq!((response.status, response.header("x-upstream")), (200, Some("up")));
+    }
+}
+
+#[test]
+fn the_mirror_gets_the_request_as_the_service_does() {
+    const POST: &str = "POST /a HTTP/1.1\r\nHost: a.com\r\nContent-Length: 5\r\n\r\nhello";
+    let (mirror, other) = (Upstream::start("mirror"), Upstream::start("other"));
+    let fields = "mirror: {host: mirror}\n    rewrite: {uri: /x/, authority: inner}\n    \
+                  headers: {request: {set: {x-set: \"1\"}}}";
+    let (gateway, upstream) = gateway(fields, mirror.address, &other);
+    ask(&gateway, POST, 3);
+    wait_until("three copies", || mirror.seen().len() == 3);
+    let (copy, original) = (mirror.last(), upstream.last());
+    assert_eq!(
+        (copy.method, copy.target, copy.body),
+        (original.method, original.target, original.body)
+    );
+    for name in ["host", "x-set", "x-forwarded-for", "x-envoy-original-path"] {
+        let value = |headers: &[(String, String)]| {
+            headers.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).cloned()
+        };
+        assert_eq!(value(&copy.headers), value(&original.headers), "{name}");
+    }
+    // Its connection is kept for the next copy.
+    assert!(mirror.connections() <= 2, "{}", mirror.connections());
+    assert_eq!(other.seen().len(), 0);
+}
+
+#[test]
+fn several_mirrors_and_shares() {
+    let (mirror, other) = (Upstream::start("mirror"), Upstream::start("other"));
+    let fields = "mirrors: [{destination: {host: mirror}, percentage: {value: 50}}, \
+                  {destination: {host: other}}, {destination: {host: nobody}}]";
+    let (gateway, _upstream) = gateway(fields, mirror.address, &other);
+    ask(&gateway, GET, 200);
+    wait_until("all copies", || other.seen().len() == 200);
+    // Six standard deviations to either side.
+    wait_until("half of the copies", || mirror.seen().len() >= 58);
+    assert!(mirror.seen().len() <= 142, "{}", mirror.seen().len());
+}
+
+#[test]
+fn a_share_of_nothing_is_nothing() {
+    for fields in [
+        "mirror: {host: mirror}\n    mirrorPercentage: {value: 0}",
+        "mirror: {host: mirror}\n    mirrorPercent: 0",
+        "mirror: {host: mirror}\n    mirrorPercentage: {value: 0}\n    mirrorPercent: 100",
+    ] {
+        let (mirror, other) = (Upstream::start("mirror"), Upstream::start("other"));
+        let (gateway, _upstream) = gateway(fields, mirror.address, &other);
+        ask(&gateway, GET, 20);
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(mirror.seen().len(), 0, "{fields}");
+    }
+}
+
+#[test]
+fn a_mirror_that_hangs_dies_or_talks_nonsense_harms_nothing() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let refusing = closed.local_addr().expect("bound");
+    drop(closed);
+    let hanging = Scripted::start(|_, mut stream| while read_head(&mut stream).is_some() {});
+    let closing = Scripted::start(|_, mut stream| drop(read_head(&mut stream)));
+    let nonsense = Scripted::answering("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", false);
+    let cut = Scripted::answering("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart", true);
+    let chunked = Scripted::answering(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+        false,
+    );
+    for address in
+        [refusing, hanging.address, closing.address, nonsense.address, cut.address, chunked.address]
+    {
+        let other = Upstream::start("other");
+        let (gateway, upstream) = gateway("mirror: {host: mirror}", address, &other);
+        ask(&gateway, GET, 30);
+        assert_eq!(upstream.seen().len(), 30);
+    }
+    assert!(chunked.connections() <= 2, "a chunked answer is read to its end");
+}
