@@ -12,7 +12,7 @@ use crate::config::destination_rule::{
 };
 use crate::config::{Object, ResourceSet};
 use crate::ids::ClusterId;
-use crate::limits::CONNECT_TIMEOUT;
+use crate::limits::{CONNECT_TIMEOUT, UPSTREAM_IDLE_TIMEOUT};
 use crate::metrics::{LabelTable, MetricLabels};
 use crate::snapshot::{Cluster, Endpoint, LoadBalancerPolicy};
 
@@ -130,6 +130,13 @@ impl<'r> ClusterCompiler<'r> {
             .and_then(|pool| pool.tcp.as_ref())
             .and_then(|tcp| tcp.connect_timeout)
             .map_or(CONNECT_TIMEOUT, Duration::from);
+        let http = connection_pool.and_then(|pool| pool.http.as_ref());
+        let tcp = connection_pool.and_then(|pool| pool.tcp.as_ref());
+        let idle_timeout = http
+            .and_then(|http| http.idle_timeout)
+            .or(tcp.and_then(|tcp| tcp.idle_timeout))
+            .map_or(UPSTREAM_IDLE_TIMEOUT, Duration::from);
+        let requests_max = http.and_then(|http| http.max_requests_per_connection);
         let endpoints = port
             .endpoints
             .iter()
@@ -151,6 +158,10 @@ impl<'r> ClusterCompiler<'r> {
         Some(Cluster {
             name,
             connect_timeout,
+            idle_timeout_ms: Some(idle_timeout.as_millis() as u64).filter(|ms| *ms > 0),
+            requests_per_connection_max: requests_max
+                .and_then(|max| max.try_into().ok())
+                .unwrap_or(0),
             load_balancer: load_balancer.map_or(LoadBalancerPolicy::LeastRequest, algorithm),
             consistent_hash,
             endpoints,

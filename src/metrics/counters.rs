@@ -79,7 +79,7 @@ worker_numbers! {
     upstream_retries = RETRIES;
     /// Copies of requests sent to mirrors.
     mirrors_sent = MIRRORS, "outcome" "sent";
-    /// Copies that were not sent because too many were under way.
+    /// Copies that were not sent: too many were under way, or the body was still coming.
     mirrors_dropped = MIRRORS, "outcome" "dropped";
     /// Responses that broke the protocol.
     upstream_protocol_errors = UPSTREAM_PROTOCOL_ERRORS;

@@ -17,15 +17,18 @@ pub struct Attempt {
     /// Was it used before? Then the endpoint may have closed it while the request was on its way.
     pub reused: bool,
     pool: Rc<EndpointPool>,
+    /// Requests after which the connection is not kept; 0: no limit.
+    requests_max: u64,
 }
 
 impl Attempt {
     /// Keep the connection for another request.
     pub fn check_in(self, context: &WorkerContext, now_ms: u64) {
-        let Attempt { mut connection, pool, .. } = self;
+        let Attempt { mut connection, pool, requests_max, .. } = self;
         connection.requests += 1;
         pool.request_ended();
-        if !pool.check_in(connection, now_ms) {
+        let used_up = requests_max > 0 && connection.requests >= requests_max;
+        if used_up || !pool.check_in(connection, now_ms) {
             context.count(|counters, _| counters.upstream_closed += 1);
             context.count(|_, gauges| gauges.upstream_active -= 1);
         } else {
@@ -66,6 +69,7 @@ pub async fn begin(
     };
     scratch.tried.push(position);
     let configured = replica.snapshot.cluster(cluster);
+    let requests_max = configured.requests_per_connection_max;
     let info = &mut scratch.info;
     info.attempts += 1;
     info.upstream_address = Some(pool.address());
@@ -88,7 +92,7 @@ pub async fn begin(
                 gauges.upstream_idle -= 1;
                 gauges.upstream_active += 1;
             });
-            return Ok(Attempt { connection, reused: true, pool });
+            return Ok(Attempt { connection, reused: true, pool, requests_max });
         }
     }
     let connecting = context.connects.place(|| {
@@ -102,7 +106,7 @@ pub async fn begin(
                 gauges.upstream_active += 1;
             });
             let connection = Connection::new(stream, &context.receives, context.buffers.take());
-            Ok(Attempt { connection, reused: false, pool })
+            Ok(Attempt { connection, reused: false, pool, requests_max })
         }
         Err(error) => {
             pool.request_ended();

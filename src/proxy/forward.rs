@@ -52,11 +52,14 @@ pub async fn forward(
         progress.request_done.get(),
         scratch.timeout_ms,
     );
-    if let Some(policy) = policy.filter(|policy| !policy.mirrors.is_empty())
-        && progress.request_done.get()
-        && !plan.upgrade
-    {
-        mirror::start(context, replica, &policy.mirrors, &scratch.request, plan.is_head);
+    if let Some(policy) = policy.filter(|policy| !policy.mirrors.is_empty() && !plan.upgrade) {
+        if progress.request_done.get() {
+            mirror::start(context, replica, &policy.mirrors, &scratch.request, plan.is_head);
+        } else {
+            // A body that is still coming is not kept for a copy.
+            let dropped = policy.mirrors.len() as u64;
+            context.count(|counters, _| counters.mirrors_dropped += dropped);
+        }
     }
     let mut further_attempts = 0;
     let mut fresh = false;

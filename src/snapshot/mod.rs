@@ -240,6 +240,10 @@ pub struct Cluster {
     pub name: String,
     /// How long a connect may take.
     pub connect_timeout: Duration,
+    /// Kept connections are closed when they were idle for this long, ms; none: never.
+    pub idle_timeout_ms: Option<u64>,
+    /// Requests after which a connection is not kept; 0: no limit.
+    pub requests_per_connection_max: u64,
     /// How endpoints are picked.
     pub load_balancer: LoadBalancerPolicy,
     /// How requests with a key are picked for, before `load_balancer`.

@@ -144,6 +144,8 @@ mod tests {
         let cluster = Cluster {
             name: "outbound|80||hello.default.svc.cluster.local".into(),
             connect_timeout: Duration::from_secs(10),
+            idle_timeout_ms: None,
+            requests_per_connection_max: 0,
             load_balancer: LoadBalancerPolicy::RoundRobin,
             consistent_hash: None,
             endpoints,

@@ -196,7 +196,6 @@ fn blocks(
             ("maxConnections", tcp.max_connections.is_some(), "connections are not limited"),
             ("tcpKeepalive", tcp.tcp_keepalive.is_some(), "no probes are sent"),
             ("maxConnectionDuration", tcp.max_connection_duration.is_some(), "no limit"),
-            ("idleTimeout", tcp.idle_timeout.is_some(), "1 h is used"),
         ];
         for (name, set, effect) in rows {
             unless_absent(findings, set, format!("{field}.tcp.{name}"), effect);
@@ -206,9 +205,7 @@ fn blocks(
         let rows = [
             ("http1MaxPendingRequests", http.http1_max_pending_requests.is_some(), "no limit"),
             ("http2MaxRequests", http.http2_max_requests.is_some(), "no limit"),
-            ("maxRequestsPerConnection", http.max_requests_per_connection.is_some(), "no limit"),
             ("maxRetries", http.max_retries.is_some(), "no limit"),
-            ("idleTimeout", http.idle_timeout.is_some(), "1 h is used"),
             ("h2UpgradePolicy", http.h2_upgrade_policy.is_some(), "HTTP/1.1 is spoken"),
             ("useClientProtocol", http.use_client_protocol.is_some(), "HTTP/1.1 is spoken"),
             ("maxConcurrentStreams", http.max_concurrent_streams.is_some(), "HTTP/1.1 is spoken"),

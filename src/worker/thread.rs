@@ -14,7 +14,6 @@ use super::accept::Accepting;
 use super::mailbox::{Command, Mailbox, WorkerEvent, WorkerHandle, mailbox};
 use crate::access_log::AccessLogSink;
 use crate::ids::WorkerId;
-use crate::limits::UPSTREAM_IDLE_TIMEOUT;
 use crate::net::listener::Listener;
 use crate::net::oneshot;
 use crate::net::runtime::{self, Driver, RuntimeError};
@@ -280,12 +279,14 @@ async fn tick(context: Rc<WorkerContext>) {
 fn sweep_upstreams(context: &WorkerContext) {
     let replica = Rc::clone(&context.replica.borrow());
     let now_ms = context.clock.milliseconds(Instant::now());
-    let idle_timeout_ms = UPSTREAM_IDLE_TIMEOUT.as_millis() as u64;
     let (mut gone, mut closed_by_upstream) = (0, 0);
-    for pool in replica.clusters.iter().flat_map(|cluster| cluster.pools()) {
-        let (expired, closed) = pool.sweep(now_ms, idle_timeout_ms);
-        gone += expired + closed;
-        closed_by_upstream += closed;
+    for (cluster, configured) in replica.clusters.iter().zip(&replica.snapshot.clusters) {
+        let idle_timeout_ms = configured.idle_timeout_ms.unwrap_or(u64::MAX);
+        for pool in cluster.pools() {
+            let (expired, closed) = pool.sweep(now_ms, idle_timeout_ms);
+            gone += expired + closed;
+            closed_by_upstream += closed;
+        }
     }
     context.count(|counters, gauges| {
         counters.upstream_closed += gone;

@@ -13,6 +13,7 @@ mod support;
 
 mod back_pressure;
 mod check;
+mod connection_pool;
 mod demo;
 mod explain;
 mod framing;

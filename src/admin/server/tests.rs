@@ -119,6 +119,8 @@ fn report() -> StatusReport {
         clusters: vec![Cluster {
             name: "outbound|80||hello".to_owned(),
             connect_timeout: Duration::from_secs(10),
+            idle_timeout_ms: None,
+            requests_per_connection_max: 0,
             load_balancer: LoadBalancerPolicy::RoundRobin,
             consistent_hash: None,
             endpoints: vec![Endpoint {
