@@ -3,17 +3,11 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
-use super::options::{Labels, parse_labels};
-use crate::compile::CompileOptions;
+use super::options::GatewayOptions;
 use crate::config::Severity;
-use crate::control::reload::Reloader;
-use crate::metrics::LabelTable;
-use crate::snapshot::Settings;
-use crate::validate::ValidateOptions;
 
 /// Options of `ringress check`.
 #[derive(Clone, Debug, Args)]
@@ -22,17 +16,8 @@ pub(super) struct CheckOptions {
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
 
-    /// Labels of the gateway that is to serve them.
-    #[arg(long, value_name = "K=V,…", default_value = "istio=ingressgateway", value_parser = parse_labels)]
-    labels: Labels,
-
-    /// Namespace of that gateway.
-    #[arg(long, value_name = "NAME", default_value = "istio-system")]
-    namespace: String,
-
-    /// Suffix of the cluster's service names.
-    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
-    cluster_domain: String,
+    #[command(flatten)]
+    gateway: GatewayOptions,
 
     /// How to print what was found.
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -53,22 +38,7 @@ enum Format {
 
 /// Check and print. Exit code 1 on errors.
 pub(super) fn run(options: &CheckOptions) -> ExitCode {
-    let validate = ValidateOptions {
-        labels: options.labels.0.clone(),
-        namespace: options.namespace.clone(),
-        cluster_domain: options.cluster_domain.clone(),
-    };
-    let compile = CompileOptions {
-        labels: options.labels.0.clone(),
-        namespace: options.namespace.clone(),
-        cluster_domain: options.cluster_domain.clone(),
-        port_map: Default::default(),
-        bind: std::net::IpAddr::from([0, 0, 0, 0]),
-        settings: Settings::default(),
-    };
-    let labels = LabelTable::shared();
-    let reading =
-        Reloader::new(options.paths.clone(), validate, compile, Arc::clone(&labels)).read();
+    let reading = options.gateway.reloader(options.paths.clone()).read();
     let count =
         |severity| reading.diagnostics.iter().filter(|found| found.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));

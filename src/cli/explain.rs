@@ -6,29 +6,24 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::options::{Labels, parse_labels};
-use crate::compile::CompileOptions;
+use super::options::GatewayOptions;
 use crate::config::Severity;
-use crate::control::reload::Reloader;
 use crate::http::{RequestHead, Scheme, path};
 use crate::http1::{self, HeaderStorage};
 use crate::ids::WorkerId;
-use crate::metrics::LabelTable;
 use crate::net::runtime::{self, Driver, DriverChoice};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::ProxyError;
 use crate::proxy::request::{self, Decision};
 use crate::proxy::scratch::Scratch;
 use crate::proxy::{ListenerSlot, Replica, WorkerContext};
-use crate::snapshot::{Forward, RetryPolicy, Route, RouteAction, Settings, Snapshot};
+use crate::snapshot::{Forward, RetryPolicy, Route, RouteAction, Snapshot};
 use crate::upstream::ClusterStates;
-use crate::validate::ValidateOptions;
 
 /// How often chance is asked for an answer that goes upstream.
 const CHANCES: usize = 64;
@@ -56,17 +51,8 @@ pub(super) struct ExplainOptions {
     #[arg(long, value_name = "IP", default_value = "192.0.2.1")]
     client: IpAddr,
 
-    /// Labels of the gateway that is to serve it.
-    #[arg(long, value_name = "K=V,…", default_value = "istio=ingressgateway", value_parser = parse_labels)]
-    labels: Labels,
-
-    /// Namespace of that gateway.
-    #[arg(long, value_name = "NAME", default_value = "istio-system")]
-    namespace: String,
-
-    /// Suffix of the cluster's service names.
-    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
-    cluster_domain: String,
+    #[command(flatten)]
+    gateway: GatewayOptions,
 
     /// How to print the answer.
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -154,22 +140,7 @@ fn parse(request: &str, headers: &[String]) -> Result<Asked, String> {
 
 /// The manifests, compiled; problems are told beside the answer.
 fn read(options: &ExplainOptions) -> Snapshot {
-    let validate = ValidateOptions {
-        labels: options.labels.0.clone(),
-        namespace: options.namespace.clone(),
-        cluster_domain: options.cluster_domain.clone(),
-    };
-    let compile = CompileOptions {
-        labels: options.labels.0.clone(),
-        namespace: options.namespace.clone(),
-        cluster_domain: options.cluster_domain.clone(),
-        port_map: Default::default(),
-        bind: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        settings: Settings::default(),
-    };
-    let labels = LabelTable::shared();
-    let paths = vec![options.path.clone()];
-    let reading = Reloader::new(paths, validate, compile, Arc::clone(&labels)).read();
+    let reading = options.gateway.reloader(vec![options.path.clone()]).read();
     let errors = reading.errors();
     for found in reading.diagnostics.iter().filter(|found| found.severity == Severity::Error) {
         eprintln!("{}\n", found.to_text(false));

@@ -7,7 +7,12 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::compile::CompileOptions;
+use crate::control::reload::Reloader;
+use crate::metrics::LabelTable;
 use crate::net::runtime::DriverChoice;
+use crate::snapshot::Settings;
+use crate::validate::ValidateOptions;
 
 /// What `ringress run` is told.
 #[derive(Clone, Debug, Args)]
@@ -117,6 +122,42 @@ pub struct RunOptions {
     /// Open none of these ports.
     #[arg(long, conflicts_with = "admin_only")]
     pub no_admin: bool,
+}
+
+/// The gateway that a command looks at manifests for, without serving them.
+#[derive(Clone, Debug, Args)]
+pub(super) struct GatewayOptions {
+    /// Labels of the gateway that is to serve the manifests.
+    #[arg(long, value_name = "K=V,…", default_value = "istio=ingressgateway", value_parser = parse_labels)]
+    labels: Labels,
+
+    /// Namespace of that gateway.
+    #[arg(long, value_name = "NAME", default_value = "istio-system")]
+    namespace: String,
+
+    /// Suffix of the cluster's service names.
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    cluster_domain: String,
+}
+
+impl GatewayOptions {
+    /// Reads manifests as this gateway would.
+    pub(super) fn reloader(&self, paths: Vec<PathBuf>) -> Reloader {
+        let validate = ValidateOptions {
+            labels: self.labels.0.clone(),
+            namespace: self.namespace.clone(),
+            cluster_domain: self.cluster_domain.clone(),
+        };
+        let compile = CompileOptions {
+            labels: self.labels.0.clone(),
+            namespace: self.namespace.clone(),
+            cluster_domain: self.cluster_domain.clone(),
+            port_map: BTreeMap::new(),
+            bind: IpAddr::from([0, 0, 0, 0]),
+            settings: Settings::default(),
+        };
+        Reloader::new(paths, validate, compile, LabelTable::shared())
+    }
 }
 
 /// A port, or none.
