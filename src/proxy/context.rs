@@ -192,6 +192,11 @@ impl WorkerContext {
         self.replica.borrow().snapshot.settings.progress_timeout.as_millis() as u64
     }
 
+    /// True `ppm` times in a million.
+    pub fn chance(&self, ppm: u32) -> bool {
+        ppm > 0 && self.random.borrow_mut().u32(..1_000_000) < ppm
+    }
+
     /// Change this worker's counters and gauges.
     #[inline]
     pub fn count(&self, change: impl FnOnce(&mut WorkerCounters, &mut WorkerGauges)) {

@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use super::attempt::{self, Attempt};
 use super::context::{Replica, WorkerContext};
 use super::request::begin_record;
-use crate::http::BodyLength;
-use crate::http1::chunked::ChunkedDecoder;
+use super::response_body::{ResponseBody, Step, finish_receive};
 use crate::http1::{self, HeaderStorage};
 use crate::ids::ClusterId;
 use crate::net::{Buffer, sleep};
@@ -31,8 +30,7 @@ pub fn start(
     is_head: bool,
 ) {
     for mirror in mirrors {
-        let picked = context.random.borrow_mut().u32(..1_000_000) < mirror.ppm;
-        if !picked {
+        if !context.chance(mirror.ppm) {
             continue;
         }
         if context.mirrors_active.get() >= MIRRORS_MAX {
@@ -100,30 +98,27 @@ async fn exchange(
     if outcome.is_err() {
         return false;
     }
-    let mut head: Option<Response> = None;
+    let mut response: Option<Response> = None;
     loop {
         let Some((outcome, mut buffer)) = attempt.connection.received().await else { return false };
-        if !matches!(outcome, Ok(count) if count > 0) {
-            context.buffers.give(buffer);
-            return false;
-        }
-        let ended = match read(&mut head, &mut buffer, is_head) {
-            Some(ended) if !buffer.is_full() => ended,
-            // Malformed, or a head that is longer than a copy is worth.
+        let step = match outcome {
+            Ok(count) if count > 0 => read(&mut response, &mut buffer, is_head),
+            _ => Err(()),
+        };
+        match (step, &response) {
+            (Ok(Some(step)), Some(response)) if step.done => {
+                let reusable = response.keep_alive && !step.excess;
+                finish_receive(context, &mut attempt.connection, buffer, reusable);
+                return reusable;
+            }
+            // What it holds of a body was looked at.
+            (Ok(Some(_)), _) => buffer.clear(),
+            (Ok(None), _) if !buffer.is_full() => {}
+            // It ended, is malformed, or has a head that is longer than a copy is worth.
             _ => {
                 context.buffers.give(buffer);
                 return false;
             }
-        };
-        if ended {
-            let reusable = head.is_some_and(|head| head.keep_alive) && buffer.is_empty();
-            buffer.clear();
-            if reusable {
-                attempt.connection.begin_receive(buffer);
-            } else {
-                context.buffers.give(buffer);
-            }
-            return reusable;
         }
         attempt.connection.begin_receive(buffer);
     }
@@ -131,53 +126,29 @@ async fn exchange(
 
 /// What is left of a response.
 struct Response {
-    body: Body,
+    body: ResponseBody,
     keep_alive: bool,
 }
 
-enum Body {
-    Fixed(u64),
-    Chunked(ChunkedDecoder),
-    UntilClose,
-}
-
-/// Take what `buffer` holds of a response. True when it is complete; none when it is malformed.
-fn read(response: &mut Option<Response>, buffer: &mut Buffer, is_head: bool) -> Option<bool> {
+/// Take what `buffer` holds of a response; none: its head is not complete. An error: it is malformed.
+fn read(
+    response: &mut Option<Response>,
+    buffer: &mut Buffer,
+    is_head: bool,
+) -> Result<Option<Step>, ()> {
     while response.is_none() {
         let mut storage = HeaderStorage::new();
-        let parsed = http1::parse_response(buffer, &mut storage, is_head).ok()?;
-        let Some(parsed) = parsed else { return Some(false) };
-        let head_bytes = parsed.head_bytes;
-        let status = parsed.head.status;
+        let parsed = http1::parse_response(buffer, &mut storage, is_head).map_err(|_| ())?;
+        let Some(parsed) = parsed else { return Ok(None) };
+        let (head_bytes, status) = (parsed.head_bytes, parsed.head.status);
         if status == 101 {
-            return None;
+            return Err(());
         }
         if status >= 200 {
-            let body = match parsed.body {
-                BodyLength::Empty => Body::Fixed(0),
-                BodyLength::Fixed(length) => Body::Fixed(length),
-                BodyLength::Chunked => Body::Chunked(ChunkedDecoder::new()),
-                BodyLength::UntilClose => Body::UntilClose,
-            };
+            let body = ResponseBody::new(parsed.body, false);
             *response = Some(Response { body, keep_alive: parsed.keep_alive });
         }
         buffer.advance(head_bytes);
     }
-    match &mut response.as_mut()?.body {
-        Body::Fixed(left) => {
-            let here = (buffer.len() as u64).min(*left);
-            buffer.advance(here as usize);
-            *left -= here;
-            Some(*left == 0)
-        }
-        Body::Chunked(decoder) => {
-            let decoded = decoder.decode(buffer).ok()?;
-            buffer.advance(decoded.consumed);
-            Some(decoded.done)
-        }
-        Body::UntilClose => {
-            buffer.clear();
-            Some(false)
-        }
-    }
+    response.as_mut().map(|response| response.body.take(buffer)).transpose().map_err(|_| ())
 }

@@ -28,6 +28,7 @@ pub mod redirect;
 pub mod request;
 pub mod request_body;
 pub mod response;
+pub mod response_body;
 pub mod retry;
 pub mod rewrite;
 pub mod scratch;

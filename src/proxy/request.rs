@@ -216,12 +216,11 @@ fn route(
         return Ok(Routed::Configured(route_id));
     }
     if let Some(fault) = policy.and_then(|policy| policy.fault) {
-        let strikes = |ppm: u32| ppm > 0 && context.random.borrow_mut().u32(..1_000_000) < ppm;
-        if strikes(fault.delay_ppm) {
+        if context.chance(fault.delay_ppm) {
             scratch.delay_ms = fault.delay_ms;
             info.flags.insert(ResponseFlags::DELAY_INJECTED);
         }
-        if strikes(fault.abort_ppm) {
+        if context.chance(fault.abort_ppm) {
             info.grpc = deadline::is_grpc(&head);
             return Err(ProxyError::FaultAbort(fault.abort));
         }

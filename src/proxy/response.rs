@@ -8,20 +8,18 @@ use super::downstream::Downstream;
 use super::error::ProxyError;
 use super::header_edits;
 use super::request::Plan;
-use super::request_body::{Progress, frame_chunk};
+use super::request_body::Progress;
+use super::response_body::{ResponseBody, finish_receive};
 use super::retry::Retries;
 use super::scratch::Scratch;
 use super::upstream_head::{write_field, write_number};
 use crate::http::{BodyLength, KnownHeader, Version};
-use crate::http1::chunked::ChunkedDecoder;
 use crate::http1::{self, HeaderStorage, ParsedResponse, ResponseError};
 use crate::limits::INTERIM_RESPONSES_MAX;
 use crate::net::Buffer;
 use crate::stream_info::ResponseFlags;
 use crate::upstream::Connection;
 
-/// From this many remaining bytes on a large buffer pays.
-const LARGE_BODY_BYTES: u64 = 64 * 1024;
 /// `server` of every response, as Istio's gateway sends it.
 const SERVER: &[u8] = b"istio-envoy";
 
@@ -158,7 +156,7 @@ pub async fn relay(
     };
 
     buffer.skip(head.head_bytes);
-    let mut body = ResponseBody::new(&head);
+    let mut body = ResponseBody::new(head.body, head.chunked_to_client);
     let Ok(mut step) = body.take(&mut buffer) else {
         // Nothing has been sent: the client can still be told.
         context.buffers.give(buffer);
@@ -246,32 +244,13 @@ pub async fn relay(
         }
         step = match body.take(&mut buffer) {
             Ok(step) => step,
-            Err(()) => {
+            Err(_) => {
                 context.buffers.give(buffer);
                 scratch.info.flags.insert(ResponseFlags::UPSTREAM_PROTOCOL_ERROR);
                 return cut(downstream, scratch, &body);
             }
         };
     }
-}
-
-/// Give the buffer back, or to the upstream connection for its next response.
-fn finish_receive(
-    context: &WorkerContext,
-    upstream: &mut Connection,
-    mut buffer: Buffer,
-    reusable: bool,
-) {
-    if !reusable {
-        context.buffers.give(buffer);
-        return;
-    }
-    if buffer.capacity() != crate::limits::BUFFER_BYTES {
-        context.buffers.give(buffer);
-        buffer = context.buffers.take();
-    }
-    buffer.clear();
-    upstream.begin_receive(buffer);
 }
 
 fn client_gone(downstream: &Downstream, scratch: &mut Scratch, body: &ResponseBody) -> Responded {
@@ -473,111 +452,6 @@ fn write_head(
     }
     out.extend_from_slice(b"\r\n");
     grpc_status
-}
-
-/// The body behind a final head: what the upstream sends, turned into what the client gets.
-struct ResponseBody {
-    from: From,
-    chunked_to_client: bool,
-    closed: bool,
-    body_bytes: u64,
-    wire_bytes: u64,
-}
-
-enum From {
-    Fixed(u64),
-    Chunked(ChunkedDecoder),
-    Close,
-}
-
-struct Step {
-    /// The response is complete with what this step leaves in the buffer.
-    done: bool,
-    /// The upstream sent more than its response: its connection cannot be used again.
-    excess: bool,
-    /// Bytes that must follow the buffer.
-    behind: Option<Vec<u8>>,
-}
-
-impl ResponseBody {
-    fn new(head: &FinalHead) -> ResponseBody {
-        let from = match head.body {
-            BodyLength::Empty => From::Fixed(0),
-            BodyLength::Fixed(length) => From::Fixed(length),
-            BodyLength::Chunked => From::Chunked(ChunkedDecoder::new()),
-            BodyLength::UntilClose => From::Close,
-        };
-        ResponseBody {
-            from,
-            chunked_to_client: head.chunked_to_client,
-            closed: false,
-            body_bytes: 0,
-            wire_bytes: 0,
-        }
-    }
-
-    /// Turn the received bytes in `buffer` into what is to be sent.
-    fn take(&mut self, buffer: &mut Buffer) -> Result<Step, ()> {
-        let mut step = Step { done: false, excess: false, behind: None };
-        match &mut self.from {
-            From::Fixed(remaining) => {
-                let here = (buffer.len() as u64).min(*remaining);
-                step.excess = buffer.len() as u64 > here;
-                buffer.truncate(here as usize);
-                *remaining -= here;
-                self.body_bytes += here;
-                step.done = *remaining == 0;
-            }
-            From::Chunked(decoder) => {
-                let decoded = decoder.decode(buffer).map_err(|_| ())?;
-                step.done = decoded.done;
-                step.excess = decoded.consumed < buffer.len();
-                buffer.truncate(decoded.payload);
-                self.body_bytes += decoded.payload as u64;
-                if self.chunked_to_client {
-                    let last = decoded.done.then(|| decoder.trailers());
-                    step.behind = frame_chunk(buffer, last);
-                }
-            }
-            From::Close => {
-                self.body_bytes += buffer.len() as u64;
-                step.done = self.closed;
-                if self.chunked_to_client {
-                    let last: Option<&[u8]> = self.closed.then_some(&[]);
-                    step.behind = frame_chunk(buffer, last);
-                }
-            }
-        }
-        self.wire_bytes += (buffer.len() + step.behind.as_ref().map_or(0, Vec::len)) as u64;
-        Ok(step)
-    }
-
-    /// The buffer for the next receive: a large one while much is to come.
-    fn next_buffer(&self, context: &WorkerContext, mut buffer: Buffer) -> Buffer {
-        let wants_large = match &self.from {
-            From::Fixed(remaining) => *remaining >= LARGE_BODY_BYTES,
-            From::Chunked(_) | From::Close => self.body_bytes >= LARGE_BODY_BYTES,
-        };
-        if wants_large && buffer.capacity() < crate::limits::LARGE_BUFFER_BYTES {
-            context.buffers.give(buffer);
-            buffer = context.buffers.take_large();
-        }
-        buffer.clear();
-        buffer
-    }
-
-    fn ends_with_close(&self) -> bool {
-        matches!(self.from, From::Close)
-    }
-
-    fn closed(&mut self) {
-        self.closed = true;
-    }
-
-    fn record(&self, scratch: &mut Scratch) {
-        scratch.info.response_body_bytes = self.body_bytes;
-        scratch.info.response_bytes += self.wire_bytes;
-    }
 }
 
 #[cfg(test)]
