@@ -42,8 +42,7 @@ impl<'r> Delegates<'r> {
                 continue;
             };
             let own = root.meta.namespace.as_str();
-            let namespace = delegate.namespace.as_deref().filter(|name| !name.is_empty());
-            let name = format!("{}/{}", namespace.unwrap_or(own), delegate.name);
+            let name = format!("{}/{}", delegate.namespace_for(own), delegate.name);
             let found = self.by_name.get(&name).copied();
             let Some(found) = found
                 .filter(|found| is_exported(&found.spec.export_to, &found.meta.namespace, own))

@@ -8,12 +8,12 @@ use super::delegates::{Delegates, ServedRule};
 use super::naming::{self, resolve_gateway, resolve_short_name};
 use super::policy;
 use crate::config::virtual_service::{
-    HttpMatchRequest, HttpRedirect, HttpRoute, HttpRouteDestination, RedirectPort as Derive,
-    StringMatch as Condition, VirtualService,
+    Destination as WrittenDestination, HttpMatchRequest, HttpRedirect, HttpRoute,
+    HttpRouteDestination, RedirectPort as Derive, StringMatch as Condition, VirtualService,
 };
 use crate::config::{Diagnostic, Object, Severity};
 use crate::http::Scheme;
-use crate::ids::{HistogramSlot, RouteId};
+use crate::ids::{ClusterId, HistogramSlot, RouteId};
 use crate::metrics::HistogramKey;
 use crate::router::{HeaderMatch, Matcher, PatternError, QueryMatch, StringMatch};
 use crate::snapshot::{
@@ -163,12 +163,8 @@ impl<'r> RouteCompiler<'r> {
         for weighted in used(rule).into_iter().filter_map(|position| rule.route.get(position)) {
             let weight = weighted.weight.unwrap_or(0);
             let Some(destination) = &weighted.destination else { continue };
-            let host =
-                resolve_short_name(&destination.host, &owner.meta.namespace, self.cluster_domain);
-            let port = destination.port.as_ref().map(|port| port.number);
+            let (host, number, cluster) = self.cluster(owner, destination, context);
             let subset = destination.subset.as_deref().unwrap_or_default();
-            let (number, cluster) =
-                self.clusters.cluster(&host, port, subset, u32::from(context.number));
             if operation.is_empty() {
                 operation = format!("{host}:{number}{}", path_pattern(condition.uri.as_ref()));
             }
@@ -207,16 +203,27 @@ impl<'r> RouteCompiler<'r> {
     ) -> Box<[Mirror]> {
         let mut made = Vec::new();
         for (destination, ppm) in policy::mirrors(rule) {
-            let host =
-                resolve_short_name(&destination.host, &owner.meta.namespace, self.cluster_domain);
-            let port = destination.port.as_ref().map(|port| port.number);
-            let subset = destination.subset.as_deref().unwrap_or_default();
-            let number = u32::from(context.number);
-            if let (_, Some(cluster)) = self.clusters.cluster(&host, port, subset, number) {
+            if let (.., Some(cluster)) = self.cluster(owner, destination, context) {
                 made.push(Mirror { cluster, ppm });
             }
         }
         made.into()
+    }
+
+    /// The full host that a destination of `owner` names, its port, and the cluster if there is one.
+    fn cluster(
+        &mut self,
+        owner: &Object<VirtualService>,
+        destination: &WrittenDestination,
+        context: &ServerContext<'_>,
+    ) -> (String, u32, Option<ClusterId>) {
+        let host =
+            resolve_short_name(&destination.host, &owner.meta.namespace, self.cluster_domain);
+        let port = destination.port.as_ref().map(|port| port.number);
+        let subset = destination.subset.as_deref().unwrap_or_default();
+        let (number, cluster) =
+            self.clusters.cluster(&host, port, subset, u32::from(context.number));
+        (host, number, cluster)
     }
 
     /// The shared text of an operation.

@@ -242,6 +242,13 @@ pub struct Delegate {
     pub namespace: Option<String>,
 }
 
+impl Delegate {
+    /// Its namespace for a rule in `own`.
+    pub fn namespace_for<'d>(&'d self, own: &'d str) -> &'d str {
+        self.namespace.as_deref().filter(|name| !name.is_empty()).unwrap_or(own)
+    }
+}
+
 /// `rewrite`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]

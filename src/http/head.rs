@@ -83,6 +83,30 @@ pub struct RequestHead<'b> {
     pub headers: &'b [HeaderField<'b>],
 }
 
+impl RequestHead<'_> {
+    /// Is it a gRPC request: is its content-type `application/grpc`, `application/grpc+proto`, …?
+    #[inline]
+    pub fn is_grpc(&self) -> bool {
+        let is_content_type = |field: &&HeaderField<'_>| field.known == KnownHeader::ContentType;
+        self.headers.iter().rfind(is_content_type).is_some_and(|field| is_grpc(field.value))
+    }
+}
+
+fn is_grpc(content_type: &[u8]) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    content_type.len() >= GRPC.len()
+        && content_type[..GRPC.len()].eq_ignore_ascii_case(GRPC)
+        && matches!(content_type.get(GRPC.len()), None | Some(b'+' | b';'))
+}
+
+/// The first value of `name` in a query; empty for a key without `=`.
+pub fn first_query_value<'q>(query: &'q [u8], name: &[u8]) -> Option<&'q [u8]> {
+    query.split(|byte| *byte == b'&').find_map(|pair| match memchr::memchr(b'=', pair) {
+        Some(equals) => (&pair[..equals] == name).then(|| &pair[equals + 1..]),
+        None => (pair == name).then_some(&[][..]),
+    })
+}
+
 /// A response head from an upstream.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseHead<'b> {
@@ -94,4 +118,19 @@ pub struct ResponseHead<'b> {
     pub version: Version,
     /// The fields, in order.
     pub headers: &'b [HeaderField<'b>],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_is_told_by_its_content_type() {
+        for yes in ["application/grpc", "application/grpc+proto", "Application/GRPC;x"] {
+            assert!(is_grpc(yes.as_bytes()), "{yes}");
+        }
+        for no in ["application/grpc-web", "application/json", ""] {
+            assert!(!is_grpc(no.as_bytes()), "{no}");
+        }
+    }
 }

@@ -9,5 +9,7 @@ pub mod head;
 pub mod known_header;
 pub mod path;
 
-pub use head::{BodyLength, HeaderField, RequestHead, ResponseHead, Scheme, Version};
+pub use head::{
+    BodyLength, HeaderField, RequestHead, ResponseHead, Scheme, Version, first_query_value,
+};
 pub use known_header::KnownHeader;

@@ -1,11 +1,10 @@
 //! How long a request may take: the route's timeout and what a gRPC client asks for.
 
-use super::upstream_head;
-use crate::http::{KnownHeader, RequestHead};
+use crate::http::RequestHead;
 
 /// The timeout of a request, ms: its route's; for gRPC `grpc-timeout`, which the route's caps.
-pub fn timeout_ms(head: &RequestHead<'_>, of_route_ms: Option<u64>) -> Option<u64> {
-    if !is_grpc(head) {
+pub fn timeout_ms(head: &RequestHead<'_>, is_grpc: bool, of_route_ms: Option<u64>) -> Option<u64> {
+    if !is_grpc {
         return of_route_ms;
     }
     let asked = head
@@ -17,13 +16,6 @@ pub fn timeout_ms(head: &RequestHead<'_>, of_route_ms: Option<u64>) -> Option<u6
         (Some(asked), Some(of_route)) => Some(asked.min(of_route)),
         (asked, of_route) => asked.or(of_route),
     }
-}
-
-/// Is it a gRPC request?
-pub fn is_grpc(head: &RequestHead<'_>) -> bool {
-    head.headers
-        .iter()
-        .any(|field| field.known == KnownHeader::ContentType && upstream_head::is_grpc(field.value))
 }
 
 /// `TimeoutValue TimeoutUnit` of gRPC over HTTP/2; none when malformed. At least 1 ms.

@@ -61,12 +61,11 @@ pub async fn forward(
             context.count(|counters, _| counters.mirrors_dropped += dropped);
         }
     }
-    let mut further_attempts = 0;
     let mut fresh = false;
     let outcome = loop {
         if progress.request_done.get() {
             // The clock was read when the first attempt's request came, unless something took time.
-            let at_once = further_attempts == 0 && scratch.delay_ms == 0;
+            let at_once = scratch.info.attempts == 0 && scratch.delay_ms == 0;
             let now = if at_once { scratch.info.started } else { Instant::now() };
             retries.bound(context, connection, now);
         }
@@ -82,12 +81,10 @@ pub async fn forward(
                 if !retries.take_after(error, true, body.is_some(), &mut scratch.info) {
                     break Err(error);
                 }
-                retries.back_off(context, connection).await;
-                if retries.is_over(context, connection) {
-                    break Err(ProxyError::RequestTimeout);
+                if let Err(error) = retries.back_off(context, connection).await {
+                    break Err(error);
                 }
-                further_attempts += 1;
-                count_attempt(context, scratch, further_attempts);
+                count_further_attempt(context, scratch);
                 continue;
             }
         };
@@ -122,10 +119,9 @@ pub async fn forward(
             // Once the rest of a body was asked for, what came of it may be lost.
             if stale && safe && body.is_some() && !fresh && !connection.gone() {
                 fresh = true;
-                further_attempts += 1;
                 // The same endpoint is as good as any other for a fresh connection.
                 scratch.tried.pop();
-                count_attempt(context, scratch, further_attempts);
+                count_further_attempt(context, scratch);
                 continue;
             }
             let at_hand = body.is_some() && !connection.gone();
@@ -133,12 +129,10 @@ pub async fn forward(
                 break Err(error);
             }
         }
-        retries.back_off(context, connection).await;
-        if retries.is_over(context, connection) {
-            break Err(ProxyError::RequestTimeout);
+        if let Err(error) = retries.back_off(context, connection).await {
+            break Err(error);
         }
-        further_attempts += 1;
-        count_attempt(context, scratch, further_attempts);
+        count_further_attempt(context, scratch);
     };
     connection.clear_deadlines();
     scratch.info.request_bytes += progress.wire_bytes.get();
@@ -258,11 +252,11 @@ async fn send_and_relay(
     (responded, false)
 }
 
-/// Note a further attempt in the head that is sent again.
-fn count_attempt(context: &WorkerContext, scratch: &mut Scratch, further: u32) {
+/// Note a further attempt, in the head that is sent again too.
+fn count_further_attempt(context: &WorkerContext, scratch: &mut Scratch) {
     context.count(|counters, _| counters.upstream_retries += 1);
     if let Some(digit) = scratch.request.get_mut(scratch.attempt_count_at) {
-        *digit = b'1' + further.min(8) as u8;
+        *digit = b'1' + scratch.info.attempts.min(8) as u8;
     }
 }
 

@@ -1,7 +1,7 @@
 //! What of a request a consistent hash is made of.
 
 use super::upstream_head::{Forwarded, external_address};
-use crate::http::{KnownHeader, RequestHead};
+use crate::http::{KnownHeader, RequestHead, first_query_value};
 use crate::snapshot::consistent_hash::hash;
 use crate::snapshot::{HashCookie, HashKey};
 
@@ -18,18 +18,7 @@ pub fn of_request(key: &HashKey, head: &RequestHead<'_>, forwarded: &Forwarded<'
         }
         HashKey::Cookie(cookie) => cookie_value(cookie, head).map(hash),
         HashKey::SourceAddress => Some(hash(external_address(head, forwarded))),
-        HashKey::QueryParameter(name) => {
-            let parameters = head.query?.split(|byte| *byte == b'&');
-            let values = parameters.filter_map(|parameter| {
-                let equals = parameter.iter().position(|byte| *byte == b'=');
-                let (key, value) = match equals {
-                    Some(at) => (&parameter[..at], &parameter[at + 1..]),
-                    None => (parameter, &b""[..]),
-                };
-                (key == name.as_bytes()).then_some(value)
-            });
-            values.map(hash).next()
-        }
+        HashKey::QueryParameter(name) => first_query_value(head.query?, name.as_bytes()).map(hash),
     }
 }
 

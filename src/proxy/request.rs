@@ -221,7 +221,7 @@ fn route(
             info.flags.insert(ResponseFlags::DELAY_INJECTED);
         }
         if context.chance(fault.abort_ppm) {
-            info.grpc = deadline::is_grpc(&head);
+            info.grpc = head.is_grpc();
             return Err(ProxyError::FaultAbort(fault.abort));
         }
     }
@@ -257,11 +257,11 @@ fn route(
     forwarded.authority =
         changes.and_then(|changes| changes.authority.as_deref()).map(str::as_bytes);
     let of_route_ms = policy.and_then(|policy| policy.timeout_ms);
-    scratch.timeout_ms = deadline::timeout_ms(&head, of_route_ms);
+    info.grpc = head.is_grpc();
+    scratch.timeout_ms = deadline::timeout_ms(&head, info.grpc, of_route_ms);
     let per_try_ms = policy.and_then(|policy| policy.retries.per_try_timeout_ms);
     forwarded.expected_timeout_ms = per_try_ms.or(scratch.timeout_ms);
     let mut written = write_upstream_head(&mut scratch.request, parsed, &head, &forwarded);
-    info.grpc = written.grpc;
     if context.access_log.borrow().is_some() {
         scratch.fields.set_request_id(&format_request_id(request_id));
         let forwarded_for = scratch.request.get(written.forwarded_for).unwrap_or_default();

@@ -52,12 +52,8 @@ impl<'p> Retries<'p> {
 
     /// How long the attempt may take to connect.
     pub fn connect_limit(&self, context: &WorkerContext, connection: &Downstream) -> Duration {
-        let left_ms = match connection.request_deadline_ms() {
-            u64::MAX => u64::MAX,
-            bound => bound.saturating_sub(context.clock.milliseconds(Instant::now())),
-        };
-        let of_attempt_ms = self.policy.per_try_timeout_ms.unwrap_or(u64::MAX);
-        Duration::from_millis(left_ms.min(of_attempt_ms))
+        left(context, connection)
+            .min(self.policy.per_try_timeout_ms.map_or(Duration::MAX, Duration::from_millis))
     }
 
     /// What an error was really: the time may have been up.
@@ -71,19 +67,13 @@ impl<'p> Retries<'p> {
         if !connection.timed_out() && !connecting || error == ProxyError::DownstreamGone {
             return error;
         }
-        if self.is_over(context, connection) {
+        if left(context, connection).is_zero() {
             ProxyError::RequestTimeout
         } else if connection.timed_out() {
             ProxyError::PerTryTimeout
         } else {
             error
         }
-    }
-
-    /// Is the request's time up?
-    pub fn is_over(&self, context: &WorkerContext, connection: &Downstream) -> bool {
-        let bound_ms = connection.request_deadline_ms();
-        bound_ms != u64::MAX && context.clock.milliseconds(Instant::now()) >= bound_ms
     }
 
     /// Take a retry after an attempt that ended with `error`, if one is wanted and left.
@@ -146,20 +136,35 @@ impl<'p> Retries<'p> {
     }
 
     /// Wait a random part of the interval of the retry that was just taken (Envoy: up to
-    /// `(2^n - 1) * base`, at most ten times the base), but not beyond the request's time.
-    pub async fn back_off(&self, context: &WorkerContext, connection: &Downstream) {
+    /// `(2^n - 1) * base`, at most ten times the base).
+    ///
+    /// # Errors
+    /// The request's time is up before.
+    pub async fn back_off(
+        &self,
+        context: &WorkerContext,
+        connection: &Downstream,
+    ) -> Result<(), ProxyError> {
         let retry = self.policy.attempts - self.left.get();
         let base_ms = self.policy.back_off_ms;
         let longest_ms = base_ms.saturating_mul((1u64 << retry.min(10)) - 1);
         let longest_ms = longest_ms.min(base_ms.saturating_mul(10)).max(1);
         let wait = Duration::from_millis(context.random.borrow_mut().u64(..longest_ms));
-        let left = match connection.request_deadline_ms() {
-            u64::MAX => Duration::MAX,
-            bound => Duration::from_millis(
-                bound.saturating_sub(context.clock.milliseconds(Instant::now())),
-            ),
-        };
         // Boxed: a timer is large, and the rare retry must not enlarge every exchange.
-        Box::pin(crate::net::sleep(wait.min(left))).await;
+        Box::pin(crate::net::sleep(wait.min(left(context, connection)))).await;
+        if left(context, connection).is_zero() {
+            return Err(ProxyError::RequestTimeout);
+        }
+        Ok(())
+    }
+}
+
+/// What is left of the request's time.
+fn left(context: &WorkerContext, connection: &Downstream) -> Duration {
+    match connection.request_deadline_ms() {
+        u64::MAX => Duration::MAX,
+        bound_ms => Duration::from_millis(
+            bound_ms.saturating_sub(context.clock.milliseconds(Instant::now())),
+        ),
     }
 }

@@ -5,11 +5,9 @@ use std::net::IpAddr;
 use crate::http::{BodyLength, KnownHeader, RequestHead};
 use crate::http1::{self, ParsedRequest};
 
-/// What was met while writing the upstream head, and where in it things stand.
+/// Where in the upstream head things stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// It is a gRPC request.
-    pub grpc: bool,
     /// The value of `x-forwarded-for`.
     pub forwarded_for: std::ops::Range<usize>,
     /// The value of `x-envoy-attempt-count`.
@@ -44,7 +42,6 @@ pub fn write_upstream_head(
     head: &RequestHead<'_>,
     forwarded: &Forwarded<'_>,
 ) -> Written {
-    let mut grpc = false;
     let mut has_content_length = false;
     let mut has_host = false;
     let mut forwarded_for_lines = 0usize;
@@ -88,9 +85,6 @@ pub fn write_upstream_head(
                     || known == KnownHeader::Other && http1::is_proxy_field(field.name)
                 {
                     continue;
-                }
-                if known == KnownHeader::ContentType {
-                    grpc = is_grpc(field.value);
                 }
                 write_field(out, field.name, field.value);
             }
@@ -156,7 +150,7 @@ pub fn write_upstream_head(
     out.extend_from_slice(b"x-envoy-attempt-count: ");
     let attempt_count_at = out.len();
     out.extend_from_slice(b"1\r\n\r\n");
-    Written { grpc, forwarded_for, attempt_count_at }
+    Written { forwarded_for, attempt_count_at }
 }
 
 /// Path and query.
@@ -205,14 +199,6 @@ pub fn external_address<'a>(head: &'a RequestHead<'_>, forwarded: &Forwarded<'a>
         }
     }
     forwarded.peer_text
-}
-
-/// Is this content-type gRPC's (`application/grpc`, `application/grpc+proto`, …)?
-pub fn is_grpc(content_type: &[u8]) -> bool {
-    const GRPC: &[u8] = b"application/grpc";
-    content_type.len() >= GRPC.len()
-        && content_type[..GRPC.len()].eq_ignore_ascii_case(GRPC)
-        && matches!(content_type.get(GRPC.len()), None | Some(b'+' | b';'))
 }
 
 /// `name: value` and the line's end.
@@ -267,16 +253,6 @@ mod tests {
             assert!(matches!(text.as_bytes()[19], b'8' | b'9' | b'a' | b'b'));
         }
         assert_eq!(&format_request_id(0), b"00000000-0000-4000-8000-000000000000");
-    }
-
-    #[test]
-    fn grpc_is_told_by_its_content_type() {
-        for yes in ["application/grpc", "application/grpc+proto", "Application/GRPC;x"] {
-            assert!(is_grpc(yes.as_bytes()), "{yes}");
-        }
-        for no in ["application/grpc-web", "application/json", ""] {
-            assert!(!is_grpc(no.as_bytes()), "{no}");
-        }
     }
 
     fn upstream_head(request: &str, trusted_proxies: u32) -> String {

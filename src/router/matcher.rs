@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::string_match::StringMatch;
-use crate::http::{HeaderField, KnownHeader, RequestHead};
+use crate::http::{HeaderField, KnownHeader, RequestHead, first_query_value};
 
 /// The conditions of a route; all must hold. The default has none and matches every request.
 #[derive(Clone, Debug, Default)]
@@ -285,7 +285,7 @@ impl QueryMatch {
 
     #[inline]
     fn matches(&self, query: Option<&[u8]>) -> bool {
-        let Some(value) = query.and_then(|query| first_value(query, &self.name)) else {
+        let Some(value) = query.and_then(|query| first_query_value(query, &self.name)) else {
             return false;
         };
         match &self.value {
@@ -293,14 +293,6 @@ impl QueryMatch {
             Some(wanted) => wanted.is_match(value),
         }
     }
-}
-
-/// The first value of `name` in a query; empty for a key without `=`.
-fn first_value<'q>(query: &'q [u8], name: &[u8]) -> Option<&'q [u8]> {
-    query.split(|byte| *byte == b'&').find_map(|pair| match memchr::memchr(b'=', pair) {
-        Some(equals) => (&pair[..equals] == name).then(|| &pair[equals + 1..]),
-        None => (pair == name).then_some(&[][..]),
-    })
 }
 
 #[cfg(test)]

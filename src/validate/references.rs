@@ -141,7 +141,7 @@ fn delegate(
 ) {
     let Some(delegate) = &route.delegate else { return };
     let own = findings.object.meta.namespace.as_str();
-    let namespace = delegate.namespace.as_deref().filter(|name| !name.is_empty()).unwrap_or(own);
+    let namespace = delegate.namespace_for(own);
     let message = match known.delegates.get(&(namespace, delegate.name.as_str())) {
         None => format!(
             "no VirtualService without hosts is called `{namespace}/{}`: the rule is left out",

@@ -241,7 +241,7 @@ proptest! {
             .iter()
             .find(|(key, _)| *key == name)
             .map(|(_, value)| value.clone().unwrap_or_default());
-        let got = first_value(query.as_bytes(), name.as_bytes());
+        let got = crate::http::first_query_value(query.as_bytes(), name.as_bytes());
         prop_assert_eq!(got, expected.as_deref().map(str::as_bytes));
     }
 }
