@@ -5,14 +5,14 @@
 //! Nothing here knows a manifest; nothing here does I/O.
 
 pub mod consistent_hash;
+mod header_edits;
 mod policy;
+mod retry_policy;
 
 pub use consistent_hash::{ConsistentHash, HashCookie, HashKey, HashTable};
-pub use policy::{
-    AttemptFailure, Cors, DestinationPolicy, Fault, FaultStatus, HeaderEdits, HeaderPart,
-    HeaderText, HeaderTextError, Mirror, PathRewrite, RetryConditions, RetryPolicy, RoutePolicy,
-    Variable,
-};
+pub use header_edits::{HeaderEdits, HeaderPart, HeaderText, HeaderTextError, Variable};
+pub use policy::{Cors, DestinationPolicy, Fault, FaultStatus, Mirror, PathRewrite, RoutePolicy};
+pub use retry_policy::{AttemptFailure, RetryConditions, RetryPolicy};
 
 use std::net::SocketAddr;
 use std::sync::Arc;

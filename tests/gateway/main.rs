@@ -2,16 +2,18 @@
 //! binary; a module per subject.
 //!
 //! Where a new test goes: what a manifest does to a request → `routing`; bytes on the wire →
-//! `framing` (malformed), `unusual_requests` (well-formed, however odd), `messages` (well-formed) or
-//! `back_pressure` (slow readers); a promise about failures → `upstream_faults`; retries, timeouts,
-//! injected faults → `retries`;
-//! the life of the process → `lifecycle`, `reload`. No test asserts a time.
+//! `framing` (malformed), `unusual_requests` (well-formed, however odd), `messages` and `bodies`
+//! (well-formed) or `back_pressure` (slow readers); a promise about failures → `upstream_faults`;
+//! retries, timeouts, injected faults → `retries`; copies → `mirrors`; which endpoint and which
+//! connection → `sticky`, `connection_pool`; the life of the process → `lifecycle`, `reload`. No test
+//! asserts a time.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` says what modules share")]
 
 mod support;
 
 mod back_pressure;
+mod bodies;
 mod check;
 mod connection_pool;
 mod demo;

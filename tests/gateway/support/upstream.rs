@@ -68,6 +68,13 @@ impl Upstream {
         })
     }
 
+    /// Start one that sends the request's body back.
+    pub fn echo() -> Upstream {
+        Upstream::start_with("echo", |seen: &Seen| {
+            Response::new(Full::new(Bytes::from(seen.body.clone())))
+        })
+    }
+
     /// Start one with its own answers.
     pub fn start_with(
         name: &str,
