@@ -219,7 +219,9 @@ async fn answer(
         Decision::Forward { cluster, .. } => {
             destinations(&mut answer, &replica.snapshot, &scratch);
             let state = replica.clusters.get(cluster);
-            if state.pick(&mut context.random.borrow_mut(), &[], None).is_none() {
+            // What a name is resolved to is not known here.
+            let resolved = replica.snapshot.cluster(cluster).resolved.is_some();
+            if !resolved && state.pick(&mut context.random.borrow_mut(), &[], None).is_none() {
                 answer["reply"] = reply(ProxyError::NoHealthyUpstream);
             }
             answer["upstreamRequest"] = String::from_utf8_lossy(&scratch.request).into();
@@ -298,6 +300,9 @@ fn destinations(answer: &mut Value, snapshot: &Snapshot, scratch: &Scratch) {
             "cluster": cluster.map(|cluster| &cluster.name),
             "percent": if total == 1 { 100.0 } else { weight * 100.0 / total as f64 },
             "endpoints": endpoints.collect::<Vec<_>>(),
+            "resolvedAtRunTime": cluster
+                .and_then(|cluster| cluster.resolved.as_ref())
+                .map(|resolved| &resolved.names),
         })
     });
     answer["destinations"] = all.collect();
@@ -370,6 +375,9 @@ fn to_text(answer: &Value) -> String {
         for endpoint in destination["endpoints"].as_array().into_iter().flatten() {
             let state = if endpoint["healthy"] == true { "" } else { " not ready" };
             line("", format!("endpoint {}{state}", plain(&endpoint["address"])));
+        }
+        for name in destination["resolvedAtRunTime"].as_array().into_iter().flatten() {
+            line("", format!("resolved at run time: {}", plain(name)));
         }
     }
     for mirror in answer["mirrors"].as_array().into_iter().flatten() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::consistent_hash;
 use super::naming::{self, covers, is_exported, resolve_short_name};
-use super::registry::{EndpointRecord, Registry, ServiceRecord};
+use super::registry::{Discovery, EndpointRecord, PortRecord, Registry, ServiceRecord};
 use crate::config::destination_rule::{
     ConnectionPoolSettings, DestinationRule, LoadBalancerSettings, SimpleLb, TrafficPolicy,
 };
@@ -14,7 +14,7 @@ use crate::config::{Object, ResourceSet};
 use crate::ids::ClusterId;
 use crate::limits::{CONNECT_TIMEOUT, UPSTREAM_IDLE_TIMEOUT};
 use crate::metrics::{LabelTable, MetricLabels};
-use crate::snapshot::{Cluster, Endpoint, LoadBalancerPolicy};
+use crate::snapshot::{Cluster, Endpoint, LoadBalancerPolicy, ResolvedNames};
 
 /// Root namespace of the mesh.
 const ROOT_NAMESPACE: &str = "istio-system";
@@ -82,7 +82,9 @@ impl<'r> ClusterCompiler<'r> {
         subset: &str,
         server_port: u32,
     ) -> (u32, Option<ClusterId>) {
-        let Some(service) = self.registry.find(host) else {
+        let registry = self.registry;
+        let host = registry.target(host);
+        let Some(service) = registry.find(host) else {
             return (port.unwrap_or(server_port), None);
         };
         let number = match (port, service.ports.as_slice()) {
@@ -140,9 +142,7 @@ impl<'r> ClusterCompiler<'r> {
         let endpoints = port
             .endpoints
             .iter()
-            .filter(|endpoint| {
-                selector.iter().all(|(label, value)| endpoint.labels.get(label) == Some(value))
-            })
+            .filter(|endpoint| has_labels(&endpoint.labels, &selector))
             .map(|endpoint| Endpoint {
                 address: endpoint.address,
                 weight: endpoint.weight,
@@ -150,6 +150,11 @@ impl<'r> ClusterCompiler<'r> {
                 metric_slot: self.labels.metric_slot(&endpoint_labels(service, endpoint)),
             })
             .collect::<Vec<_>>();
+        let resolved = resolved_names(service, port, &selector);
+        if service.discovery != Discovery::Listed && endpoints.is_empty() && resolved.is_none() {
+            // Istio makes no cluster of a service that nothing could ever be resolved for.
+            return None;
+        }
         let consistent_hash = load_balancer
             .and_then(|settings| settings.consistent_hash.as_ref())
             .and_then(|settings| consistent_hash::compile(settings, &endpoints))
@@ -165,6 +170,7 @@ impl<'r> ClusterCompiler<'r> {
             load_balancer: load_balancer.map_or(LoadBalancerPolicy::LeastRequest, algorithm),
             consistent_hash,
             endpoints,
+            resolved,
             metric_slot,
         })
     }
@@ -235,6 +241,22 @@ fn effective<'p, T>(
         }
     }
     None
+}
+
+fn has_labels(labels: &BTreeMap<String, String>, selector: &BTreeMap<String, String>) -> bool {
+    selector.iter().all(|(label, value)| labels.get(label) == Some(value))
+}
+
+/// The names that the endpoints of a port with these labels come from.
+fn resolved_names(
+    service: &ServiceRecord,
+    port: &PortRecord,
+    selector: &BTreeMap<String, String>,
+) -> Option<Box<ResolvedNames>> {
+    let own = port.names.iter().filter(|name| has_labels(&name.labels, selector));
+    let names: Vec<String> = own.map(|name| name.name.clone()).collect();
+    let first_only = service.discovery == Discovery::DnsFirst;
+    (!names.is_empty()).then(|| Box::new(ResolvedNames { names, first_only }))
 }
 
 fn algorithm(settings: &LoadBalancerSettings) -> LoadBalancerPolicy {

@@ -35,6 +35,8 @@ pub struct ServiceSpec {
     pub external_name: Option<String>,
     /// Use endpoints that are not ready.
     pub publish_not_ready_addresses: Option<bool>,
+    /// `Cluster` or `Local`: endpoints of the own node only.
+    pub internal_traffic_policy: Option<String>,
     #[serde(rename = "clusterIP")]
     cluster_ip: Option<IgnoredAny>,
     #[serde(rename = "clusterIPs")]
@@ -49,7 +51,6 @@ pub struct ServiceSpec {
     session_affinity: Option<IgnoredAny>,
     session_affinity_config: Option<IgnoredAny>,
     external_traffic_policy: Option<IgnoredAny>,
-    internal_traffic_policy: Option<IgnoredAny>,
     health_check_node_port: Option<IgnoredAny>,
     ip_families: Option<IgnoredAny>,
     ip_family: Option<IgnoredAny>,

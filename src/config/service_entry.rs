@@ -1,4 +1,4 @@
-//! `ServiceEntry` (networking.istio.io).
+//! `ServiceEntry` and `WorkloadEntry` (networking.istio.io).
 
 use std::collections::BTreeMap;
 
@@ -71,7 +71,7 @@ pub enum Resolution {
     DynamicDns,
 }
 
-/// An endpoint.
+/// An endpoint of a ServiceEntry, and the spec of a WorkloadEntry.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct WorkloadEntry {

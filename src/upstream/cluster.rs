@@ -149,6 +149,7 @@ mod tests {
             load_balancer: LoadBalancerPolicy::RoundRobin,
             consistent_hash: None,
             endpoints,
+            resolved: None,
             metric_slot: MetricSlot::UNKNOWN,
         };
         Snapshot { clusters: vec![cluster], ..Snapshot::default() }

@@ -219,22 +219,11 @@ fn blocks(
 
 fn service_entry(findings: &mut Findings<'_, ServiceEntry>) {
     let spec = &findings.object.spec;
-    let resolved = matches!(
-        spec.resolution,
-        Some(Resolution::Dns | Resolution::DnsRoundRobin | Resolution::DynamicDns)
-    );
-    unless_absent(
-        findings,
-        resolved,
-        "spec.resolution".into(),
-        "names are not resolved, requests get 503 (UH)",
-    );
-    unless_absent(
-        findings,
-        spec.workload_selector.is_some(),
-        "spec.workloadSelector".into(),
-        "no workloads are known, requests get 503 (UH)",
-    );
+    let dynamic = spec.resolution == Some(Resolution::DynamicDns);
+    if dynamic {
+        let message = "DYNAMIC_DNS has no effect at an ingress gateway: requests get 503 (UH)";
+        findings.warn(CODE, "spec.resolution", message, "");
+    }
     unless_absent(
         findings,
         !spec.subject_alt_names.is_empty(),

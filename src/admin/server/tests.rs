@@ -129,6 +129,7 @@ fn report() -> StatusReport {
                 healthy: false,
                 metric_slot: MetricSlot::UNKNOWN,
             }],
+            resolved: None,
             metric_slot: MetricSlot::UNKNOWN,
         }],
         ..Snapshot::default()

@@ -1,0 +1,107 @@
+//! A small DNS server whose answers a test changes as it goes.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex};
+
+use hickory_proto::op::{Message, MessageType, ResponseCode};
+use hickory_proto::rr::{RData, Record, RecordType};
+
+/// What the server does when it is asked for a name.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// These addresses, good for so many seconds.
+    Addresses(Vec<IpAddr>, u32),
+    /// There is no such name, as of every name that nothing was said about.
+    NoSuchName,
+    /// The server fails.
+    Failure,
+    /// Nothing at all.
+    Silence,
+}
+
+/// The server, on a thread of its own.
+pub struct DnsServer {
+    /// Where it listens.
+    pub address: SocketAddr,
+    zone: Arc<Mutex<BTreeMap<String, Reply>>>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl DnsServer {
+    /// Start it with these addresses, good for a second.
+    pub fn start(names: &[(&str, &[&str])]) -> DnsServer {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let server = DnsServer {
+            address: socket.local_addr().expect("bound"),
+            zone: Arc::default(),
+            asked: Arc::default(),
+        };
+        for (name, addresses) in names {
+            server.answer(name, addresses);
+        }
+        let (zone, asked) = (Arc::clone(&server.zone), Arc::clone(&server.asked));
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok((size, from)) = socket.recv_from(&mut buffer) {
+                let Ok(query) = Message::from_vec(&buffer[..size]) else { continue };
+                if let Some(response) = respond(&zone, &asked, query) {
+                    // The gateway may be gone.
+                    let _ = socket.send_to(&response, from);
+                }
+            }
+        });
+        server
+    }
+
+    /// From now on answer with these addresses, good for a second.
+    pub fn answer(&self, name: &str, addresses: &[&str]) {
+        let parse = |address: &&str| address.parse().expect("an address");
+        self.reply(name, Reply::Addresses(addresses.iter().map(parse).collect(), 1));
+    }
+
+    /// From now on reply so.
+    pub fn reply(&self, name: &str, reply: Reply) {
+        self.zone.lock().expect("not poisoned").insert(name.to_owned(), reply);
+    }
+
+    /// How often it was asked for the IPv4 addresses of a name.
+    pub fn asked(&self, name: &str) -> usize {
+        self.asked.lock().expect("not poisoned").iter().filter(|asked| *asked == name).count()
+    }
+}
+
+fn respond(
+    zone: &Mutex<BTreeMap<String, Reply>>,
+    asked: &Mutex<Vec<String>>,
+    query: Message,
+) -> Option<Vec<u8>> {
+    let question = query.queries.first()?.clone();
+    let (name, kind) = (question.name(), question.query_type());
+    let text = name.to_ascii().trim_end_matches('.').to_lowercase();
+    if kind == RecordType::A {
+        asked.lock().expect("not poisoned").push(text.clone());
+    }
+    let reply = zone.lock().expect("not poisoned").get(&text).cloned();
+    let mut response =
+        Message::new(query.metadata.id, MessageType::Response, query.metadata.op_code);
+    response.add_query(question.clone());
+    match reply.unwrap_or(Reply::NoSuchName) {
+        Reply::Silence => return None,
+        Reply::Failure => response.metadata.response_code = ResponseCode::ServFail,
+        Reply::NoSuchName => response.metadata.response_code = ResponseCode::NXDomain,
+        Reply::Addresses(addresses, seconds) => {
+            for address in addresses {
+                let fits = match address {
+                    IpAddr::V4(_) => kind == RecordType::A,
+                    IpAddr::V6(_) => kind == RecordType::AAAA,
+                };
+                if fits {
+                    let data = RData::from(address);
+                    response.add_answer(Record::from_rdata(name.clone(), seconds, data));
+                }
+            }
+        }
+    }
+    Some(response.to_vec().expect("a message"))
+}
