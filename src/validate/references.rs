@@ -2,6 +2,7 @@
 //! users who see the 404s and 503s, and this says why.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 
 use super::{Findings, ValidateOptions};
 use crate::config::Diagnostic;
@@ -11,6 +12,7 @@ use crate::config::naming::{
     covers, intersect, is_exported, resolve_gateway, resolve_short_name, server_host,
     service_export_to, service_host,
 };
+use crate::config::service_entry::{Resolution, ServiceEntry};
 use crate::config::virtual_service::{Destination, HttpRoute, VirtualService};
 use crate::config::{Object, ResourceSet, Severity};
 
@@ -46,7 +48,37 @@ pub(super) fn validate(
             findings.warn("IST0174", "spec.host", &message, "");
         }
     }
+    for object in resources.service_entries() {
+        workloads(resources, &mut Findings::of(object, diagnostics));
+    }
     conflicts(resources, diagnostics);
+}
+
+/// The WorkloadEntries that a ServiceEntry selects. Pods are not read: what only they would fit has no
+/// endpoint here.
+fn workloads(resources: &ResourceSet, findings: &mut Findings<'_, ServiceEntry>) {
+    let object = findings.object;
+    let Some(selector) = &object.spec.workload_selector else { return };
+    let is_static = object.spec.resolution == Some(Resolution::Static);
+    let mut none = true;
+    for workload in resources.workload_entries() {
+        if workload.meta.namespace != object.meta.namespace || !selector.selects(workload) {
+            continue;
+        }
+        none = false;
+        let address = workload.spec.address.as_str();
+        if is_static && address.parse::<IpAddr>().is_err() && !address.starts_with("unix://") {
+            let message = format!(
+                "resolution STATIC takes IP addresses: `{address}` of WorkloadEntry {} is left out",
+                workload.meta.name
+            );
+            findings.warn("RNG0206", "spec.workloadSelector", &message, "use `resolution: DNS`");
+        }
+    }
+    if none {
+        let message = "no WorkloadEntry of its namespace has these labels: requests get 503";
+        findings.warn("RNG0206", "spec.workloadSelector", message, "Pods are not read from files");
+    }
 }
 
 /// Things by host, found without a look at every host.

@@ -43,23 +43,21 @@ impl Workload {
     }
 }
 
-/// The WorkloadEntries of a namespace that have these labels. As in Istio labels of the object stand
-/// beside those of its spec, and before them.
+/// The WorkloadEntries of a namespace that are selected, with the labels of object and spec.
 fn selected(
     resources: &ResourceSet,
     namespace: &str,
     selector: &WorkloadSelector,
 ) -> Vec<Workload> {
     let own = resources.workload_entries().filter(|object| object.meta.namespace == namespace);
-    own.filter_map(|object| {
-        let mut entry = object.spec.clone();
-        let labels = object.meta.labels.iter();
-        entry.labels.extend(labels.map(|(label, value)| (label.clone(), value.clone())));
-        let fits =
-            selector.labels.iter().all(|(label, value)| entry.labels.get(label) == Some(value));
-        fits.then(|| Workload { entry, name: Some(object.meta.name.clone()) })
-    })
-    .collect()
+    own.filter(|object| selector.selects(object))
+        .map(|object| {
+            let mut entry = object.spec.clone();
+            let labels = object.meta.labels.iter();
+            entry.labels.extend(labels.map(|(label, value)| (label.clone(), value.clone())));
+            Workload { entry, name: Some(object.meta.name.clone()) }
+        })
+        .collect()
 }
 
 fn service(
