@@ -59,6 +59,14 @@ pub struct ServiceSpec {
     traffic_distribution: Option<IgnoredAny>,
 }
 
+impl ServiceSpec {
+    /// The name that a Service of type ExternalName stands for.
+    pub fn alias(&self) -> Option<&str> {
+        let name = self.external_name.as_deref().filter(|name| !name.is_empty());
+        name.filter(|_| self.kind.as_deref() == Some("ExternalName"))
+    }
+}
+
 /// A port of a Service.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]

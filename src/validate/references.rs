@@ -118,6 +118,8 @@ struct Known<'r> {
     options: &'r ValidateOptions,
     gateways: HashMap<(&'r str, &'r str), &'r Object<Gateway>>,
     services: ByHost<Service<'r>>,
+    /// What ExternalName Services point at, by their hosts.
+    aliases: HashMap<String, String>,
     rules: ByHost<&'r Object<DestinationRule>>,
     /// VirtualServices without hosts.
     delegates: HashMap<(&'r str, &'r str), &'r Object<VirtualService>>,
@@ -147,6 +149,11 @@ impl<'r> Known<'r> {
             })
         });
         let services = ByHost::new(services.chain(entries));
+        let aliases = resources.services().filter_map(|object| {
+            let meta = &object.meta;
+            let name = object.spec.spec.alias()?.trim_end_matches('.').to_ascii_lowercase();
+            Some((service_host(&meta.name, &meta.namespace, &options.cluster_domain), name))
+        });
         let rules = resources
             .destination_rules()
             .map(|object| (full(&object.spec.host, &object.meta.namespace), object));
@@ -155,7 +162,16 @@ impl<'r> Known<'r> {
             .filter(|object| object.spec.hosts.is_empty())
             .map(|object| ((object.meta.namespace.as_str(), object.meta.name.as_str()), object))
             .collect();
-        Known { options, gateways, services, rules: ByHost::new(rules), delegates }
+        let (aliases, rules) = (aliases.collect(), ByHost::new(rules));
+        Known { options, gateways, services, aliases, rules, delegates }
+    }
+
+    /// Where an ExternalName Service points at a service that is known, that one's host.
+    fn target(&self, host: String) -> String {
+        match self.aliases.get(&host) {
+            Some(target) if self.services.of(target).next().is_some() => target.clone(),
+            _ => host,
+        }
     }
 
     /// The host that a name stands for in a resource of `namespace`.
@@ -244,7 +260,7 @@ fn destination(
 ) {
     let (Some(to), object) = (to, findings.object) else { return };
     let namespace = &object.meta.namespace;
-    let host = known.full(&to.host, namespace);
+    let host = known.target(known.full(&to.host, namespace));
     // At a gateway it is the gateway that must see the service; in the mesh, who calls it.
     let at_gateway = object.spec.gateways.iter().any(|gateway| gateway != "mesh");
     let viewer = if at_gateway { &known.options.namespace } else { namespace };

@@ -216,10 +216,10 @@ fn a_reload_waits_for_the_names_that_it_brings() {
 #[test]
 fn an_external_name_service_is_resolved() {
     let upstream = Upstream::start("api");
-    let server = DnsServer::start(&[("db.example.com", &["127.0.0.1"])]);
+    let server = DnsServer::start(&[("my_db.example.com", &["127.0.0.1"])]);
     let service = format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{name: db}}\nspec:\n  type: ExternalName\n  \
-         externalName: db.example.com\n  ports: [{{name: http, port: {}, targetPort: 1}}]\n",
+         externalName: my_db.example.com\n  ports: [{{name: http, port: {}, targetPort: 1}}]\n",
         upstream.address.port()
     );
     let routes = manifests::any_host("  - route: [{destination: {host: db}}]\n");
@@ -228,6 +228,25 @@ fn an_external_name_service_is_resolved() {
     let gateway = Gateway::start_with(&files, &["--dns-family=v4", &server]);
     let mut client = client(&gateway);
     assert_eq!(answer(&mut client), "api");
+}
+
+#[test]
+fn an_alias_of_a_name_is_followed() {
+    let upstream = Upstream::start("api");
+    let server = DnsServer::start(&[("my_db.example.com", &["127.0.0.1"])]);
+    server.reply(HOST, Reply::Alias("my_db.example.com"));
+    let gateway = gateway(&entry("DNS", upstream.address.port(), ""), &server);
+    assert_eq!(answer(&mut client(&gateway)), "api");
+}
+
+#[test]
+fn names_of_the_hosts_file_need_no_server() {
+    let upstream = Upstream::start("api");
+    let endpoints = "  endpoints: [{address: localhost}]\n";
+    let entry = entry("DNS", upstream.address.port(), endpoints);
+    let files = [("routes.yaml", &*routes()), ("entry.yaml", &entry)];
+    let gateway = Gateway::start_with(&files, &["--dns-family=v4"]);
+    assert_eq!(answer(&mut client(&gateway)), "api");
 }
 
 #[test]

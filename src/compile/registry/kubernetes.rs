@@ -41,7 +41,7 @@ pub(super) fn services<'r>(
             discovery: Discovery::Listed,
             alias_of: None,
         };
-        match external_name(object) {
+        match object.spec.spec.alias() {
             Some(name) => by_name(&mut service, object, name, answers),
             None => {
                 let key = (meta.namespace.as_str(), meta.name.as_str());
@@ -66,13 +66,6 @@ fn slices_by_service(resources: &ResourceSet) -> Slices<'_> {
         }
     }
     slices
-}
-
-/// The name that a Service of type ExternalName stands for.
-fn external_name(object: &Object<Service>) -> Option<&str> {
-    let spec = &object.spec.spec;
-    let name = spec.external_name.as_deref().filter(|name| !name.is_empty());
-    name.filter(|_| spec.kind.as_deref() == Some("ExternalName"))
 }
 
 fn served_ports(object: &Object<Service>) -> impl Iterator<Item = &ServicePort> {

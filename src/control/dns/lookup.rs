@@ -98,8 +98,8 @@ impl Resolver {
 
     /// The addresses of a name.
     pub(super) async fn lookup(&self, name: &str) -> Result<Found, LookupError> {
-        // Not by `IntoName`, which takes other things than names too.
-        let name = Name::from_utf8(name).map_err(|error| LookupError::Failed(error.into()))?;
+        // As ASCII: in Unicode the resolver takes no underscores, which names of containers have.
+        let name = Name::from_ascii(name).map_err(|error| LookupError::Failed(error.into()))?;
         let ask = async |asked: bool, kind: RecordType| match asked {
             true => self.ask(&name, kind).await,
             false => Ok((Vec::new(), None)),
@@ -203,6 +203,22 @@ mod tests {
             (Err(LookupError::NoSuchName), none(), "there is no such name (NXDOMAIN)"),
         ] {
             assert_eq!(combine(v4, v6).expect_err(reason).to_string(), reason);
+        }
+    }
+
+    #[test]
+    fn every_name_that_passes_validation_can_be_asked_for() {
+        for (name, absolute) in [
+            ("api.example.com", false),
+            ("api.example.com.", true),
+            ("my_db.example.com", false),
+            ("_db.example.com", false),
+            ("localhost", false),
+            ("xn--bcher-kva.example", false),
+            ("1.example.com", false),
+        ] {
+            let parsed = Name::from_ascii(name).expect(name);
+            assert_eq!((parsed.to_ascii(), parsed.is_fqdn()), (name.to_owned(), absolute));
         }
     }
 }

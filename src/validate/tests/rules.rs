@@ -267,3 +267,28 @@ fn what_services_and_workloads_say_in_vain_is_told() {
     assert_eq!(told.len(), 1, "{told:#?}");
     assert_eq!((told[0].code, &*told[0].field), ("RNG0100", "spec.resolution"));
 }
+
+#[test]
+fn destinations_are_those_that_external_names_stand_for() {
+    let text = |port: u16, target: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: vs}}\n\
+             spec:\n  hosts: [a.com]\n  http:\n  \
+             - route: [{{destination: {{host: alias, port: {{number: {port}}}}}}}]\n---\n\
+             apiVersion: v1\nkind: Service\nmetadata: {{name: alias}}\n\
+             spec: {{type: ExternalName, externalName: {target}}}\n---\n\
+             apiVersion: v1\nkind: Service\nmetadata: {{name: db}}\n\
+             spec: {{ports: [{{name: http, port: 80}}]}}\n"
+        )
+    };
+    for (port, target, codes) in [
+        (80, "db.default.svc.cluster.local", &[][..]),
+        (81, "db.default.svc.cluster.local", &["IST0101"]),
+        // A name that is only resolved has the ports of the Service, here none.
+        (80, "db.example.com", &["IST0101"]),
+    ] {
+        let found = found(&text(port, target));
+        let about: Vec<&str> = found.iter().map(|found| found.code).collect();
+        assert_eq!(about, codes, "{port} {target}: {found:#?}");
+    }
+}

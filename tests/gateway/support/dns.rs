@@ -5,13 +5,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
-use hickory_proto::rr::{RData, Record, RecordType};
+use hickory_proto::rr::rdata::CNAME;
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 /// What the server does when it is asked for a name.
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// These addresses, good for so many seconds.
     Addresses(Vec<IpAddr>, u32),
+    /// Another name, with its addresses.
+    Alias(&'static str),
     /// There is no such name, as of every name that nothing was said about.
     NoSuchName,
     /// The server fails.
@@ -82,14 +85,24 @@ fn respond(
     if kind == RecordType::A {
         asked.lock().expect("not poisoned").push(text.clone());
     }
-    let reply = zone.lock().expect("not poisoned").get(&text).cloned();
+    let zone = zone.lock().expect("not poisoned");
     let mut response =
         Message::new(query.metadata.id, MessageType::Response, query.metadata.op_code);
     response.add_query(question.clone());
-    match reply.unwrap_or(Reply::NoSuchName) {
+    let mut name = name.clone();
+    let mut reply = zone.get(&text).unwrap_or(&Reply::NoSuchName);
+    if let Reply::Alias(target) = reply {
+        let alias = Name::from_ascii(format!("{target}.")).expect("a name");
+        let data = RData::CNAME(CNAME(alias.clone()));
+        response.add_answer(Record::from_rdata(name, 1, data));
+        name = alias;
+        reply = zone.get(*target).unwrap_or(&Reply::NoSuchName);
+    }
+    match reply {
         Reply::Silence => return None,
         Reply::Failure => response.metadata.response_code = ResponseCode::ServFail,
         Reply::NoSuchName => response.metadata.response_code = ResponseCode::NXDomain,
+        Reply::Alias(_) => panic!("an alias of an alias"),
         Reply::Addresses(addresses, seconds) => {
             for address in addresses {
                 let fits = match address {
@@ -97,8 +110,8 @@ fn respond(
                     IpAddr::V6(_) => kind == RecordType::AAAA,
                 };
                 if fits {
-                    let data = RData::from(address);
-                    response.add_answer(Record::from_rdata(name.clone(), seconds, data));
+                    let data = RData::from(*address);
+                    response.add_answer(Record::from_rdata(name.clone(), *seconds, data));
                 }
             }
         }
