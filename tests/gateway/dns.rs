@@ -16,6 +16,18 @@ fn routes() -> String {
            spec:\n  host: api.example.com\n  trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}\n"
 }
 
+/// The addresses of the cluster's endpoints, as the admin page shows them.
+fn endpoints(gateway: &Gateway) -> Vec<String> {
+    let dump = gateway.json("/config_dump");
+    let clusters = dump.pointer("/snapshot/clusters").expect("clusters");
+    let cluster = clusters.as_array().expect("a list").iter();
+    cluster
+        .filter(|cluster| cluster["name"] == CLUSTER)
+        .flat_map(|cluster| cluster["endpoints"].as_array().expect("a list"))
+        .map(|endpoint| endpoint["address"].as_str().expect("text").to_owned())
+        .collect()
+}
+
 /// The ServiceEntry of `api.example.com` whose endpoints listen on this port.
 fn entry(resolution: &str, port: u16, more: &str) -> String {
     format!(
@@ -231,6 +243,15 @@ fn an_external_name_service_is_resolved() {
 }
 
 #[test]
+fn an_answer_that_does_not_fit_a_datagram_is_fetched_over_tcp() {
+    let server = DnsServer::start(&[]);
+    let addresses = (0..250).map(|number| [10, 0, 0, number].into()).collect();
+    server.reply(HOST, Reply::Large(addresses));
+    let gateway = gateway(&entry("DNS", 8080, ""), &server);
+    assert_eq!(endpoints(&gateway).len(), 250);
+}
+
+#[test]
 fn an_alias_of_a_name_is_followed() {
     let upstream = Upstream::start("api");
     let server = DnsServer::start(&[("my_db.example.com", &["127.0.0.1"])]);
@@ -261,15 +282,7 @@ fn addresses_of_both_families_are_endpoints_unless_one_is_asked_for() {
             (format!("--dns-server={}", server.address), format!("--dns-family={family}"));
         let files = [("routes.yaml", &*routes()), ("entry.yaml", &entry("DNS", 8080, ""))];
         let gateway = Gateway::start_with(&files, &[&server, &family]);
-        let dump = gateway.json("/config_dump");
-        let clusters = dump.pointer("/snapshot/clusters").expect("clusters");
-        let cluster = clusters.as_array().expect("a list").iter();
-        let endpoints: Vec<&str> = cluster
-            .filter(|cluster| cluster["name"] == CLUSTER)
-            .flat_map(|cluster| cluster["endpoints"].as_array().expect("a list"))
-            .map(|endpoint| endpoint["address"].as_str().expect("text"))
-            .collect();
-        assert_eq!(endpoints, expected, "{family}");
+        assert_eq!(endpoints(&gateway), expected, "{family}");
     }
 }
 

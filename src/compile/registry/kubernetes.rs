@@ -5,10 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{
     Discovery, DnsAnswers, EndpointRecord, NameRecord, PortRecord, ServiceRecord, add,
-    labelled_locality, resolve,
+    labelled_locality, resolve, service_entries,
 };
 use crate::compile::naming::{is_exported, service_export_to, service_host};
-use crate::config::kube::{Endpoint, EndpointSlice, Endpoints, Service, ServicePort};
+use crate::config::kube::{Endpoint, EndpointSlice, Endpoints, PortOrName, Service, ServicePort};
+use crate::config::service_entry::WorkloadSelector;
 use crate::config::{Object, ObjectMeta, ResourceSet};
 
 /// Label that ties an EndpointSlice to its Service.
@@ -47,6 +48,7 @@ pub(super) fn services<'r>(
                 let key = (meta.namespace.as_str(), meta.name.as_str());
                 let own = slices.get(&key).map_or(&[][..], Vec::as_slice);
                 listed(&mut service, object, own, endpoints.get(&key).copied());
+                workloads(&mut service, object, resources);
             }
         }
         Some((meta.creation_timestamp.as_deref(), service))
@@ -133,6 +135,41 @@ fn listed(
     service.ports = ports.collect();
 }
 
+/// WorkloadEntries that the selector fits, as if they were Pods. A named target port is the one that the
+/// WorkloadEntry gives the name; a number is overridden by its port of the Service port's name.
+fn workloads(service: &mut ServiceRecord, object: &Object<Service>, resources: &ResourceSet) {
+    let labels = &object.spec.spec.selector;
+    if labels.is_empty() {
+        return;
+    }
+    let selector = WorkloadSelector { labels: labels.clone() };
+    for workload in service_entries::selected(resources, &object.meta.namespace, &selector) {
+        let entry = &workload.entry;
+        let Ok(address) = entry.address.parse::<IpAddr>() else { continue };
+        for (port, record) in served_ports(object).zip(&mut service.ports) {
+            let own = |name: &str| {
+                entry
+                    .ports
+                    .get(name)
+                    .and_then(|port| u16::try_from(*port).ok())
+                    .filter(|port| *port > 0)
+            };
+            let target = match &port.target_port {
+                Some(PortOrName::Name(name)) => own(name),
+                Some(PortOrName::Port(number)) if *number > 0 => {
+                    Some(own(&record.name).unwrap_or(*number))
+                }
+                _ => Some(own(&record.name).unwrap_or(port.port)),
+            };
+            let Some(target) = target else { continue };
+            add(
+                &mut record.endpoints,
+                workload.endpoint((address, target).into(), &service.namespace),
+            );
+        }
+    }
+}
+
 /// Labels of endpoints. In a cluster they are the Pod's. Files have no Pods: the labels of the object
 /// that lists the endpoints stand for them, so that a slice per version makes subsets possible; those
 /// that the cluster manages say nothing about the workload.
@@ -156,6 +193,10 @@ fn from_slice(
     endpoints: &mut Vec<EndpointRecord>,
 ) {
     let name = port.name.as_deref().unwrap_or_default();
+    // Names are not resolved for a slice, as in Istio.
+    if slice.spec.address_type.as_deref() == Some("FQDN") {
+        return;
+    }
     let Some(target) = slice
         .spec
         .ports

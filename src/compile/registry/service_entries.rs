@@ -1,5 +1,7 @@
 //! ServiceEntries with the WorkloadEntries that they select (behaviour 5).
 
+use std::net::SocketAddr;
+
 use super::{
     Discovery, DnsAnswers, EndpointRecord, NameRecord, PortRecord, ServiceRecord, add,
     labelled_locality, resolve,
@@ -32,8 +34,8 @@ pub(super) fn services<'r>(
 
 /// An endpoint of a ServiceEntry: written in it, or a WorkloadEntry of its own.
 #[derive(Clone)]
-struct Workload {
-    entry: WorkloadEntry,
+pub(super) struct Workload {
+    pub(super) entry: WorkloadEntry,
     name: Option<String>,
 }
 
@@ -41,10 +43,25 @@ impl Workload {
     fn inline(entry: &WorkloadEntry) -> Workload {
         Workload { entry: entry.clone(), name: None }
     }
+
+    /// Its endpoint at this address.
+    pub(super) fn endpoint(&self, address: SocketAddr, namespace: &str) -> EndpointRecord {
+        let entry = &self.entry;
+        let locality = entry.locality.clone().filter(|locality| !locality.is_empty());
+        EndpointRecord {
+            address,
+            labels: entry.labels.clone(),
+            weight: entry.weight.unwrap_or(1).max(1),
+            ready: true,
+            locality: locality.or_else(|| labelled_locality(&entry.labels)),
+            workload: self.name.clone(),
+            namespace: namespace.to_owned(),
+        }
+    }
 }
 
 /// The WorkloadEntries of a namespace that are selected, with the labels of object and spec.
-fn selected(
+pub(super) fn selected(
     resources: &ResourceSet,
     namespace: &str,
     selector: &WorkloadSelector,
@@ -91,21 +108,13 @@ fn service(
     };
     let ports = spec.ports.iter().map(|port| {
         let (mut endpoints, mut names) = (Vec::new(), Vec::<NameRecord>::new());
-        for Workload { entry, name } in workloads {
+        for workload in workloads {
+            let entry = &workload.entry;
             let Ok(target) = u16::try_from(target_port(entry, port)) else { continue };
             let (addresses, resolved) = resolve(&entry.address, discovery, answers);
             names.extend(resolved.map(|name| NameRecord { name, labels: entry.labels.clone() }));
             for address in addresses.iter() {
-                let endpoint = EndpointRecord {
-                    address: (*address, target).into(),
-                    labels: entry.labels.clone(),
-                    weight: entry.weight.unwrap_or(1).max(1),
-                    ready: true,
-                    locality: locality(entry),
-                    workload: name.clone(),
-                    namespace: namespace.clone(),
-                };
-                add(&mut endpoints, endpoint);
+                add(&mut endpoints, workload.endpoint((*address, target).into(), namespace));
             }
         }
         PortRecord { number: port.number, name: port.name.clone(), endpoints, names }
@@ -125,9 +134,4 @@ fn service(
 fn target_port(entry: &WorkloadEntry, port: &ServicePort) -> u32 {
     let own = entry.ports.get(&port.name).copied().filter(|port| *port > 0);
     own.or(port.target_port.filter(|port| *port > 0)).unwrap_or(port.number)
-}
-
-fn locality(entry: &WorkloadEntry) -> Option<String> {
-    let own = entry.locality.clone().filter(|locality| !locality.is_empty());
-    own.or_else(|| labelled_locality(&entry.labels))
 }

@@ -81,7 +81,7 @@ fn slices_are_put_together_by_address_and_port() {
         + &slice("one", "IPv4", "{addresses: [10.0.0.1]}, {addresses: [10.0.0.2]}")
         + &slice("two", "IPv4", "{addresses: [10.0.0.2], conditions: {ready: false}}")
         + &slice("three", "IPv6", "{addresses: [\"fd00::1\"]}")
-        + &slice("names", "FQDN", "{addresses: [db.example.com]}")
+        + &slice("names", "FQDN", "{addresses: [db.example.com, 10.0.0.9]}")
         + &slice("other", "IPv4", "{addresses: [10.0.0.3]}").replace("name: db", "name: other");
     let found = endpoints(&registry(&text), HOST);
     assert_eq!(found, ["10.0.0.1:8080", "10.0.0.2:8080", "[fd00::1]:8080"]);
@@ -227,6 +227,31 @@ fn workloads_are_selected_by_their_labels_in_their_namespace() {
     let registry = registry_with(&(spec("app: db", "STATIC") + &workloads), answers);
     let endpoint = &registry.find("a.com").expect("it is known").ports[0].endpoints[0];
     assert_eq!((endpoint.weight, endpoint.workload.as_deref()), (3, Some("one")));
+}
+
+#[test]
+fn services_select_workloads_too() {
+    let workload = "---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\n\
+        metadata: {name: vm}\nspec: {address: 10.0.0.2, labels: {app: db}, ports: PORTS}\n";
+    let selecting = service(", selector: {app: db}");
+    for (target, ports, expected) in [
+        ("", "{}", &["10.0.0.1:8080", "10.0.0.2:80"][..]),
+        ("", "{http: 9090}", &["10.0.0.1:8080", "10.0.0.2:9090"]),
+        (", targetPort: 8080", "{}", &["10.0.0.1:8080", "10.0.0.2:8080"]),
+        (", targetPort: 8080", "{http: 9090}", &["10.0.0.1:8080", "10.0.0.2:9090"]),
+        (", targetPort: web", "{web: 9090}", &["10.0.0.1:8080", "10.0.0.2:9090"]),
+        // A name that it does not know leaves it out.
+        (", targetPort: web", "{http: 9090}", &["10.0.0.1:8080"]),
+    ] {
+        let text = selecting.replace("port: 80", &format!("port: 80{target}"))
+            + &slice("one", "IPv4", "{addresses: [10.0.0.1]}")
+            + &workload.replace("PORTS", ports);
+        assert_eq!(endpoints(&registry(&text), HOST), expected, "{target} {ports}");
+    }
+    for other in [service(""), service(", selector: {app: web}")] {
+        let text = other + &workload.replace("PORTS", "{}");
+        assert_eq!(endpoints(&registry(&text), HOST), [""; 0]);
+    }
 }
 
 #[test]

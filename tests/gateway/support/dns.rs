@@ -1,7 +1,8 @@
 //! A small DNS server whose answers a test changes as it goes.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex};
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
@@ -17,6 +18,8 @@ pub enum Reply {
     Alias(&'static str),
     /// There is no such name, as of every name that nothing was said about.
     NoSuchName,
+    /// These addresses, which only an answer over TCP has room for.
+    Large(Vec<IpAddr>),
     /// The server fails.
     Failure,
     /// Nothing at all.
@@ -34,7 +37,7 @@ pub struct DnsServer {
 impl DnsServer {
     /// Start it with these addresses, good for a second.
     pub fn start(names: &[(&str, &[&str])]) -> DnsServer {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let (socket, listener) = bind();
         let server = DnsServer {
             address: socket.local_addr().expect("bound"),
             zone: Arc::default(),
@@ -48,10 +51,17 @@ impl DnsServer {
             let mut buffer = [0; 4096];
             while let Ok((size, from)) = socket.recv_from(&mut buffer) {
                 let Ok(query) = Message::from_vec(&buffer[..size]) else { continue };
-                if let Some(response) = respond(&zone, &asked, query) {
+                if let Some(response) = respond(&zone, &asked, query, false) {
                     // The gateway may be gone.
                     let _ = socket.send_to(&response, from);
                 }
+            }
+        });
+        let (zone, asked) = (Arc::clone(&server.zone), Arc::clone(&server.asked));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (zone, asked) = (Arc::clone(&zone), Arc::clone(&asked));
+                std::thread::spawn(move || serve_stream(stream, &zone, &asked));
             }
         });
         server
@@ -74,10 +84,43 @@ impl DnsServer {
     }
 }
 
+/// A socket for datagrams and one for connections on the same port.
+fn bind() -> (UdpSocket, TcpListener) {
+    for _ in 0..20 {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        if let Ok(listener) = TcpListener::bind(socket.local_addr().expect("bound")) {
+            return (socket, listener);
+        }
+    }
+    panic!("no port is free for both");
+}
+
+/// Messages with their lengths before them, until the peer closes.
+fn serve_stream(
+    mut stream: TcpStream,
+    zone: &Mutex<BTreeMap<String, Reply>>,
+    asked: &Mutex<Vec<String>>,
+) {
+    let mut length = [0; 2];
+    while stream.read_exact(&mut length).is_ok() {
+        let mut bytes = vec![0; usize::from(u16::from_be_bytes(length))];
+        if stream.read_exact(&mut bytes).is_err() {
+            return;
+        }
+        let Ok(query) = Message::from_vec(&bytes) else { return };
+        let Some(response) = respond(zone, asked, query, true) else { continue };
+        let length = u16::try_from(response.len()).expect("a short answer").to_be_bytes();
+        if stream.write_all(&[&length, &*response].concat()).is_err() {
+            return;
+        }
+    }
+}
+
 fn respond(
     zone: &Mutex<BTreeMap<String, Reply>>,
     asked: &Mutex<Vec<String>>,
     query: Message,
+    over_tcp: bool,
 ) -> Option<Vec<u8>> {
     let question = query.queries.first()?.clone();
     let (name, kind) = (question.name(), question.query_type());
@@ -103,18 +146,30 @@ fn respond(
         Reply::Failure => response.metadata.response_code = ResponseCode::ServFail,
         Reply::NoSuchName => response.metadata.response_code = ResponseCode::NXDomain,
         Reply::Alias(_) => panic!("an alias of an alias"),
+        Reply::Large(_) if !over_tcp => response.metadata.truncation = true,
+        Reply::Large(addresses) => add_answers(&mut response, &name, kind, addresses, 1),
         Reply::Addresses(addresses, seconds) => {
-            for address in addresses {
-                let fits = match address {
-                    IpAddr::V4(_) => kind == RecordType::A,
-                    IpAddr::V6(_) => kind == RecordType::AAAA,
-                };
-                if fits {
-                    let data = RData::from(*address);
-                    response.add_answer(Record::from_rdata(name.clone(), *seconds, data));
-                }
-            }
+            add_answers(&mut response, &name, kind, addresses, *seconds);
         }
     }
     Some(response.to_vec().expect("a message"))
+}
+
+fn add_answers(
+    response: &mut Message,
+    name: &Name,
+    kind: RecordType,
+    addresses: &[IpAddr],
+    seconds: u32,
+) {
+    for address in addresses {
+        let fits = match address {
+            IpAddr::V4(_) => kind == RecordType::A,
+            IpAddr::V6(_) => kind == RecordType::AAAA,
+        };
+        if fits {
+            let data = RData::from(*address);
+            response.add_answer(Record::from_rdata(name.clone(), seconds, data));
+        }
+    }
 }
