@@ -18,6 +18,7 @@ use crate::cli::RunOptions;
 use crate::cli::options::{Http10, LogFormat, PortOrOff};
 use crate::compile::CompileOptions;
 use crate::config::Diagnostic;
+use crate::control::dns::NameTable;
 use crate::control::publish::{BindError, Publisher};
 use crate::control::reload::Reloader;
 use crate::control::signals::Signals;
@@ -33,6 +34,8 @@ use crate::worker::{self, WorkerConfig, WorkerEvent, WorkerHandle};
 
 /// How long the workers may take to begin serving.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the first answers of names are waited for; names without one get 503 until there is one.
+const FIRST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Descriptors kept for upstreams, logs and admin: one in this many.
 const DESCRIPTOR_RESERVE_SHARE: u64 = 4;
 
@@ -134,7 +137,7 @@ pub fn run_until_stopped(
         true => None,
         false => Some(ManifestWatcher::new(&options.config)?),
     };
-    let reading = reloader.read();
+    let mut reading = reloader.read();
     supervisor::report(&reading);
     let errors = reading.errors();
     if errors > 0 && !options.skip_invalid {
@@ -142,6 +145,12 @@ pub fn run_until_stopped(
     }
 
     let stats = Arc::new(ControlStats::default());
+    let mut names = NameTable::new(options.dns.options(), Arc::clone(&stats));
+    if names.follow(&reading.snapshot) {
+        runtime.block_on(names.settled(FIRST_ANSWERS_TIMEOUT));
+        reloader.set_answers(names.answers().0);
+        reading = reloader.compile_again(reading);
+    }
     let access_log = start_access_log(options, &stats)?;
     let (events_sender, events) = mpsc::channel();
     let connections_max = connections_max(descriptors, cores.len());
@@ -238,6 +247,7 @@ pub fn run_until_stopped(
 
     let supervisor = Supervisor {
         reloader,
+        names,
         publisher,
         events,
         stats,

@@ -148,6 +148,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("serde", &["config/", "admin/"]),
     ("serde_json", &["config/diagnostic.rs", "admin/", "cli/"]),
     ("axum", &["admin/"]),
+    ("hickory_resolver", &["control/dns/lookup.rs"]),
     ("notify", &["control/", "server.rs"]),
     ("clap", &["cli.rs", "cli/"]),
 ];

@@ -223,10 +223,12 @@ async fn answer(
         Decision::Forward { cluster, .. } => {
             destinations(&mut answer, &replica.snapshot, &scratch);
             let state = replica.clusters.get(cluster);
-            let any = Pick { tried: &[], avoid_tried: true, elsewhere: false, hash: scratch.hash };
+            // What a name is resolved to is not known here.
             let configured = replica.snapshot.cluster(cluster);
+            let resolved = configured.resolved.is_some();
+            let any = Pick { tried: &[], avoid_tried: true, elsewhere: false, hash: scratch.hash };
             let mut random = context.random.borrow_mut();
-            if state.pick(configured, &mut random, &any, 0).is_none() {
+            if !resolved && state.pick(configured, &mut random, &any, 0).is_none() {
                 answer["reply"] = reply(ProxyError::NoHealthyUpstream);
             }
             answer["upstreamRequest"] = String::from_utf8_lossy(&scratch.request).into();
@@ -305,6 +307,9 @@ fn destinations(answer: &mut Value, snapshot: &Snapshot, scratch: &Scratch) {
             "cluster": cluster.map(|cluster| &cluster.name),
             "percent": if total == 1 { 100.0 } else { weight * 100.0 / total as f64 },
             "endpoints": endpoints.collect::<Vec<_>>(),
+            "resolvedAtRunTime": cluster
+                .and_then(|cluster| cluster.resolved.as_ref())
+                .map(|resolved| &resolved.names),
         })
     });
     answer["destinations"] = all.collect();
@@ -377,6 +382,9 @@ fn to_text(answer: &Value) -> String {
         for endpoint in destination["endpoints"].as_array().into_iter().flatten() {
             let state = if endpoint["healthy"] == true { "" } else { " not ready" };
             line("", format!("endpoint {}{state}", plain(&endpoint["address"])));
+        }
+        for name in destination["resolvedAtRunTime"].as_array().into_iter().flatten() {
+            line("", format!("resolved at run time: {}", plain(name)));
         }
     }
     for mirror in answer["mirrors"].as_array().into_iter().flatten() {

@@ -1,18 +1,22 @@
 //! The options of `ringress run`.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
 use crate::compile::{CompileOptions, Locality};
+use crate::control::dns::{DnsOptions, Families};
 use crate::control::reload::Reloader;
 use crate::metrics::LabelTable;
 use crate::net::runtime::DriverChoice;
 use crate::snapshot::Settings;
 use crate::validate::ValidateOptions;
+
+/// Port of DNS servers.
+const DNS_PORT: u16 = 53;
 
 /// What `ringress run` is told.
 #[derive(Clone, Debug, Args)]
@@ -91,6 +95,10 @@ pub struct RunOptions {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub drain_timeout: Duration,
 
+    /// How names of services are resolved.
+    #[command(flatten)]
+    pub dns: DnsFlags,
+
     /// Where access log lines go: a file, or `-` for standard output. Default: no access log.
     #[arg(long, value_name = "FILE")]
     pub access_log: Option<PathBuf>,
@@ -126,6 +134,45 @@ pub struct RunOptions {
     /// Open none of these ports.
     #[arg(long, conflicts_with = "admin_only")]
     pub no_admin: bool,
+}
+
+/// What `ringress run` is told about names of services.
+#[derive(Clone, Debug, Args)]
+pub struct DnsFlags {
+    /// Server to ask for the names of ServiceEntries and ExternalName Services. May be given several
+    /// times. Default: the system's, `/etc/hosts` before `/etc/resolv.conf`.
+    #[arg(long = "dns-server", value_name = "ADDR:PORT", value_parser = parse_dns_server)]
+    servers: Vec<SocketAddr>,
+
+    /// Addresses that names are resolved to.
+    #[arg(long = "dns-family", value_enum, default_value_t = DnsFamily::Auto)]
+    family: DnsFamily,
+}
+
+impl DnsFlags {
+    /// The options of the resolver.
+    pub fn options(&self) -> DnsOptions {
+        let families = match self.family {
+            DnsFamily::Auto => Families::Auto,
+            DnsFamily::V4 => Families::V4,
+            DnsFamily::V6 => Families::V6,
+            DnsFamily::All => Families::All,
+        };
+        DnsOptions { servers: self.servers.clone(), families }
+    }
+}
+
+/// `--dns-family`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DnsFamily {
+    /// Those that this machine has a route for.
+    Auto,
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+    /// IPv4 and IPv6.
+    All,
 }
 
 /// The gateway that a command looks at manifests for, without serving them.
@@ -256,6 +303,14 @@ fn parse_port_map(text: &str) -> Result<(u16, u16), String> {
     Ok((port(number)?, port(target)?))
 }
 
+/// `10.0.0.10`, `10.0.0.10:5353`, `[fd00::1]:5353`.
+fn parse_dns_server(text: &str) -> Result<SocketAddr, String> {
+    let bare = || text.parse().map(|address: IpAddr| SocketAddr::new(address, DNS_PORT));
+    text.parse()
+        .or_else(|_| bare())
+        .map_err(|_| format!("`{text}` is not an IP address with a port, such as 10.0.0.10:53"))
+}
+
 /// `500ms`, `30s`, `5m`, `1h`; a bare number counts seconds.
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
@@ -291,10 +346,20 @@ mod tests {
     }
 
     #[test]
-    fn port_maps_and_labels_are_pairs() {
+    fn ports_labels_and_servers_are_read() {
         assert_eq!(parse_port_map("80=8080"), Ok((80, 8080)));
         for bad in ["80", "80=", "0=80", "80=70000"] {
             assert!(parse_port_map(bad).is_err(), "{bad}");
+        }
+        for (text, server) in [
+            ("10.0.0.10", Some("10.0.0.10:53")),
+            ("10.0.0.10:5353", Some("10.0.0.10:5353")),
+            ("fd00::1", Some("[fd00::1]:53")),
+            ("[fd00::1]:5353", Some("[fd00::1]:5353")),
+            ("dns.example.com", None),
+        ] {
+            let parsed = parse_dns_server(text).ok().map(|server| server.to_string());
+            assert_eq!(parsed.as_deref(), server, "{text}");
         }
         let labels = parse_labels("istio=ingressgateway,app=edge").expect("two pairs");
         assert_eq!(labels.0.len(), 2);

@@ -7,13 +7,13 @@ use super::CompileOptions;
 use super::consistent_hash;
 use super::locality::{self, Own};
 use super::naming::{self, covers, is_exported, resolve_short_name};
-use super::registry::{EndpointRecord, Registry, ServiceRecord};
+use super::registry::{Discovery, EndpointRecord, PortRecord, Registry, ServiceRecord};
 use super::upstream_policy::UpstreamPolicy;
 use crate::config::destination_rule::DestinationRule;
 use crate::config::{Object, ResourceSet};
 use crate::ids::ClusterId;
 use crate::metrics::{LabelTable, MetricLabels};
-use crate::snapshot::{Cluster, Endpoint};
+use crate::snapshot::{Cluster, Endpoint, ResolvedNames};
 
 /// Root namespace of the mesh.
 const ROOT_NAMESPACE: &str = "istio-system";
@@ -90,7 +90,9 @@ impl<'r> ClusterCompiler<'r> {
         subset: &str,
         server_port: u32,
     ) -> (u32, Option<ClusterId>) {
-        let Some(service) = self.registry.find(host) else {
+        let registry = self.registry;
+        let host = registry.target(host);
+        let Some(service) = registry.find(host) else {
             return (port.unwrap_or(server_port), None);
         };
         let number = match (port, service.ports.as_slice()) {
@@ -136,9 +138,7 @@ impl<'r> ClusterCompiler<'r> {
         let records: Vec<&EndpointRecord> = port
             .endpoints
             .iter()
-            .filter(|endpoint| {
-                selector.iter().all(|(label, value)| endpoint.labels.get(label) == Some(value))
-            })
+            .filter(|endpoint| has_labels(&endpoint.labels, &selector))
             .collect();
         let (grouping, groups) = locality::group(
             Own { locality: self.options.locality.as_ref(), labels: &self.options.labels },
@@ -157,6 +157,11 @@ impl<'r> ClusterCompiler<'r> {
                 metric_slot: self.labels.metric_slot(&endpoint_labels(service, endpoint)),
             })
             .collect();
+        let resolved = resolved_names(service, port, &selector);
+        if service.discovery != Discovery::Listed && endpoints.is_empty() && resolved.is_none() {
+            // Istio makes no cluster of a service that nothing could ever be resolved for.
+            return None;
+        }
         let consistent_hash = policy
             .load_balancer
             .and_then(|settings| settings.consistent_hash.as_ref())
@@ -168,6 +173,7 @@ impl<'r> ClusterCompiler<'r> {
             grouping,
             consistent_hash,
             endpoints,
+            resolved,
             metric_slot,
             ..Cluster::default()
         };
@@ -210,6 +216,22 @@ impl<'r> ClusterCompiler<'r> {
         }
         Vec::new()
     }
+}
+
+fn has_labels(labels: &BTreeMap<String, String>, selector: &BTreeMap<String, String>) -> bool {
+    selector.iter().all(|(label, value)| labels.get(label) == Some(value))
+}
+
+/// The names that the endpoints of a port with these labels come from.
+fn resolved_names(
+    service: &ServiceRecord,
+    port: &PortRecord,
+    selector: &BTreeMap<String, String>,
+) -> Option<Box<ResolvedNames>> {
+    let own = port.names.iter().filter(|name| has_labels(&name.labels, selector));
+    let names: Vec<String> = own.map(|name| name.name.clone()).collect();
+    let first_only = service.discovery == Discovery::DnsFirst;
+    (!names.is_empty()).then(|| Box::new(ResolvedNames { names, first_only }))
 }
 
 fn service_labels(service: &ServiceRecord) -> MetricLabels {

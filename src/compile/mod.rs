@@ -7,6 +7,7 @@
 pub mod clusters;
 pub mod consistent_hash;
 pub mod delegates;
+pub mod dns;
 pub mod listeners;
 pub mod locality;
 pub mod policy;
@@ -26,6 +27,7 @@ use crate::metrics::LabelTable;
 use crate::snapshot::{Listener, Settings, Snapshot};
 use clusters::ClusterCompiler;
 use delegates::Delegates;
+pub use dns::DnsAnswers;
 pub use locality::Locality;
 use registry::Registry;
 use routes::RouteCompiler;
@@ -58,15 +60,16 @@ pub struct Compiled {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Compile `resources`. Label sets and histogram keys are interned in `labels`, which outlives the
+/// Compile `resources` with the `answers` of the names in them. Label sets and histogram keys are interned in `labels`, which outlives the
 /// snapshot.
 pub fn compile(
     resources: &ResourceSet,
     options: &CompileOptions,
+    answers: &DnsAnswers,
     labels: &mut LabelTable,
 ) -> Compiled {
     let mut diagnostics = Vec::new();
-    let registry = Registry::new(resources, &options.namespace, &options.cluster_domain);
+    let registry = Registry::new(resources, &options.namespace, &options.cluster_domain, answers);
     let ports = listeners::compile(resources, options, &mut diagnostics);
     let clusters = ClusterCompiler::new(resources, &registry, options, labels);
     let delegates = Delegates::new(resources, &options.cluster_domain);

@@ -8,7 +8,7 @@ use super::*;
 use crate::config::load;
 use crate::snapshot::{Forward, RouteAction};
 
-fn resources(text: &str) -> ResourceSet {
+pub(super) fn resources(text: &str) -> ResourceSet {
     let directory = TempDir::new().expect("a directory");
     fs::write(directory.path().join("a.yaml"), text).expect("written");
     let loaded = load(&[directory.path().to_owned()]);
@@ -29,7 +29,8 @@ fn options() -> CompileOptions {
 }
 
 fn compiled(text: &str) -> Snapshot {
-    let compiled = compile(&resources(text), &options(), &mut LabelTable::new());
+    let compiled =
+        compile(&resources(text), &options(), &DnsAnswers::default(), &mut LabelTable::new());
     assert_eq!(compiled.diagnostics, []);
     compiled.snapshot
 }
@@ -102,7 +103,7 @@ const ROUTES: &str = "---\napiVersion: networking.istio.io/v1\nkind: VirtualServ
 fn routes_lead_to_clusters_with_policy_and_endpoints() {
     let mut labels = LabelTable::new();
     let set = resources(&format!("{GATEWAY}{ROUTES}"));
-    let snapshot = compile(&set, &options(), &mut labels).snapshot;
+    let snapshot = compile(&set, &options(), &DnsAnswers::default(), &mut labels).snapshot;
     let names: Vec<&str> = snapshot.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
     let host = "reviews.default.svc.cluster.local";
     assert_eq!(names, [format!("outbound|9080|v1|{host}"), format!("outbound|9080||{host}")]);

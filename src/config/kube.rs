@@ -35,6 +35,8 @@ pub struct ServiceSpec {
     pub external_name: Option<String>,
     /// Use endpoints that are not ready.
     pub publish_not_ready_addresses: Option<bool>,
+    /// `Cluster` or `Local`: endpoints of the own node only.
+    pub internal_traffic_policy: Option<String>,
     #[serde(rename = "clusterIP")]
     cluster_ip: Option<IgnoredAny>,
     #[serde(rename = "clusterIPs")]
@@ -49,13 +51,20 @@ pub struct ServiceSpec {
     session_affinity: Option<IgnoredAny>,
     session_affinity_config: Option<IgnoredAny>,
     external_traffic_policy: Option<IgnoredAny>,
-    internal_traffic_policy: Option<IgnoredAny>,
     health_check_node_port: Option<IgnoredAny>,
     ip_families: Option<IgnoredAny>,
     ip_family: Option<IgnoredAny>,
     ip_family_policy: Option<IgnoredAny>,
     topology_keys: Option<IgnoredAny>,
     traffic_distribution: Option<IgnoredAny>,
+}
+
+impl ServiceSpec {
+    /// The name that a Service of type ExternalName stands for.
+    pub fn alias(&self) -> Option<&str> {
+        let name = self.external_name.as_deref().filter(|name| !name.is_empty());
+        name.filter(|_| self.kind.as_deref() == Some("ExternalName"))
+    }
 }
 
 /// A port of a Service.

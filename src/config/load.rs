@@ -420,6 +420,7 @@ impl Kind {
             Kind::VirtualService => spec(root, meta, origin).map(Resource::VirtualService),
             Kind::DestinationRule => spec(root, meta, origin).map(Resource::DestinationRule),
             Kind::ServiceEntry => spec(root, meta, origin).map(Resource::ServiceEntry),
+            Kind::WorkloadEntry => spec(root, meta, origin).map(Resource::WorkloadEntry),
             Kind::Service => whole(root, meta, origin).map(Resource::Service),
             Kind::EndpointSlice => whole(root, meta, origin).map(Resource::EndpointSlice),
             Kind::Endpoints => whole(root, meta, origin).map(Resource::Endpoints),

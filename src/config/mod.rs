@@ -31,7 +31,7 @@ use destination_rule::DestinationRule;
 use gateway::Gateway;
 use kube::{EndpointSlice, Endpoints, Secret, Service};
 use node::Node;
-use service_entry::ServiceEntry;
+use service_entry::{ServiceEntry, WorkloadEntry};
 use virtual_service::VirtualService;
 
 /// A kind that is read.
@@ -42,6 +42,7 @@ pub enum Kind {
     VirtualService,
     DestinationRule,
     ServiceEntry,
+    WorkloadEntry,
     Service,
     EndpointSlice,
     Endpoints,
@@ -61,6 +62,7 @@ impl Kind {
             (_, "VirtualService") if istio => Some(Kind::VirtualService),
             (_, "DestinationRule") if istio => Some(Kind::DestinationRule),
             (_, "ServiceEntry") if istio => Some(Kind::ServiceEntry),
+            (_, "WorkloadEntry") if istio => Some(Kind::WorkloadEntry),
             ("v1", "Service") => Some(Kind::Service),
             ("v1", "Endpoints") => Some(Kind::Endpoints),
             ("v1", "Secret") => Some(Kind::Secret),
@@ -76,6 +78,7 @@ impl Kind {
             Kind::VirtualService => "VirtualService",
             Kind::DestinationRule => "DestinationRule",
             Kind::ServiceEntry => "ServiceEntry",
+            Kind::WorkloadEntry => "WorkloadEntry",
             Kind::Service => "Service",
             Kind::EndpointSlice => "EndpointSlice",
             Kind::Endpoints => "Endpoints",
@@ -207,6 +210,7 @@ resources! {
     VirtualService, virtual_services, VirtualService;
     DestinationRule, destination_rules, DestinationRule;
     ServiceEntry, service_entries, ServiceEntry;
+    WorkloadEntry, workload_entries, WorkloadEntry;
     Service, services, Service;
     EndpointSlice, endpoint_slices, EndpointSlice;
     Endpoints, endpoints, Endpoints;

@@ -1,8 +1,10 @@
-//! `ServiceEntry` (networking.istio.io).
+//! `ServiceEntry` and `WorkloadEntry` (networking.istio.io).
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+
+use super::Object;
 
 /// Spec of a ServiceEntry.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -34,6 +36,17 @@ pub struct ServiceEntry {
 pub struct WorkloadSelector {
     /// Labels that they have.
     pub labels: BTreeMap<String, String>,
+}
+
+impl WorkloadSelector {
+    /// Does a WorkloadEntry have these labels? As in Istio those of the object stand beside those of
+    /// its spec, and before them.
+    pub fn selects(&self, workload: &Object<WorkloadEntry>) -> bool {
+        self.labels.iter().all(|(label, value)| {
+            let of_object = workload.meta.labels.get(label);
+            of_object.or_else(|| workload.spec.labels.get(label)) == Some(value)
+        })
+    }
 }
 
 /// A port of a ServiceEntry.
@@ -71,7 +84,7 @@ pub enum Resolution {
     DynamicDns,
 }
 
-/// An endpoint.
+/// An endpoint of a ServiceEntry, and the spec of a WorkloadEntry.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct WorkloadEntry {

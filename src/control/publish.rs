@@ -57,6 +57,7 @@ pub struct Publisher {
 }
 
 /// Sockets bound for a snapshot, one per worker each.
+#[derive(Default)]
 pub struct Bound(BTreeMap<SocketAddr, Vec<TcpListener>>);
 
 impl Publisher {

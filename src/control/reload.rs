@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::store::{self, Candidate, ObjectStatus, ObjectStore};
-use crate::compile::{self, CompileOptions};
-use crate::config::{self, Diagnostic, Severity};
+use crate::compile::{self, CompileOptions, Compiled, DnsAnswers};
+use crate::config::{self, Diagnostic, ResourceSet, Severity};
 use crate::metrics::SharedLabels;
 use crate::snapshot::Snapshot;
 use crate::validate::{self, ValidateOptions};
@@ -15,7 +15,9 @@ pub struct Reloader {
     validate: ValidateOptions,
     compile: CompileOptions,
     labels: SharedLabels,
+    answers: DnsAnswers,
     store: ObjectStore,
+    diagnostics: Vec<Diagnostic>,
     generation: u64,
     fingerprint: u64,
 }
@@ -49,8 +51,22 @@ impl Reloader {
         compile: CompileOptions,
         labels: SharedLabels,
     ) -> Reloader {
-        let store = ObjectStore::default();
-        Reloader { paths, validate, compile, labels, store, generation: 0, fingerprint: 0 }
+        Reloader {
+            paths,
+            validate,
+            compile,
+            labels,
+            answers: DnsAnswers::default(),
+            store: ObjectStore::default(),
+            diagnostics: Vec::new(),
+            generation: 0,
+            fingerprint: 0,
+        }
+    }
+
+    /// What names are resolved to from now on.
+    pub fn set_answers(&mut self, answers: DnsAnswers) {
+        self.answers = answers;
     }
 
     /// Read everything.
@@ -60,14 +76,30 @@ impl Reloader {
         let found = validate::validate(&candidate.resources(), &self.validate);
         self.store.refuse(&mut candidate, &store::errors_by_object(&found));
         diagnostics.extend(found);
-        let compiled = {
-            let mut labels = self.labels.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-            compile::compile(&candidate.resources(), &self.compile, &mut labels)
-        };
+        let compiled = self.compile(&candidate.resources());
         diagnostics.extend(compiled.diagnostics);
-        let mut snapshot = compiled.snapshot;
-        snapshot.generation = self.generation + 1;
+        let snapshot = compiled.snapshot;
         Reading { snapshot, diagnostics, candidate }
+    }
+
+    /// The same reading with the answers of now.
+    pub fn compile_again(&self, reading: Reading) -> Reading {
+        let snapshot = self.compile(&reading.candidate.resources()).snapshot;
+        Reading { snapshot, ..reading }
+    }
+
+    /// The objects in force with the answers of now: a new generation. Nothing is read or judged.
+    pub fn renew(&mut self) -> (Snapshot, Vec<ObjectStatus>, &[Diagnostic]) {
+        let snapshot = self.compile(&self.store.resources()).snapshot;
+        self.generation = snapshot.generation;
+        (snapshot, self.store.statuses(&self.diagnostics), &self.diagnostics)
+    }
+
+    fn compile(&self, resources: &ResourceSet) -> Compiled {
+        let mut labels = self.labels.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut compiled = compile::compile(resources, &self.compile, &self.answers, &mut labels);
+        compiled.snapshot.generation = self.generation + 1;
+        compiled
     }
 
     /// Put a reading in force.
@@ -75,7 +107,8 @@ impl Reloader {
         self.generation = reading.snapshot.generation;
         self.fingerprint = reading.fingerprint();
         self.store.commit(reading.candidate);
-        (reading.snapshot, self.store.statuses(&reading.diagnostics))
+        self.diagnostics = reading.diagnostics;
+        (reading.snapshot, self.store.statuses(&self.diagnostics))
     }
 
     /// Are these the manifests that were read last?

@@ -143,6 +143,11 @@ impl ObjectStore {
         self.refused = candidate.refused;
     }
 
+    /// The objects in force.
+    pub fn resources(&self) -> ResourceSet {
+        ResourceSet::from_resources(self.live.values().cloned())
+    }
+
     /// How many objects are refused, those with an earlier version in force included.
     pub fn refused_count(&self) -> usize {
         let kept = self.states.values().filter(|state| **state == ObjectState::KeptLastGood);

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::publish::Publisher;
+use super::dns::NameTable;
+use super::publish::{Bound, Publisher};
 use super::reload::{Reading, Reloader};
 use super::signals::{Asked, Signals};
 use super::watch::ManifestWatcher;
@@ -19,6 +20,8 @@ use crate::metrics::ControlStats;
 use crate::snapshot::Snapshot;
 use crate::worker::{Command, WorkerEvent};
 
+/// How long a reload waits for the first answers of names that it brings.
+const NEW_NAMES_TIMEOUT: Duration = Duration::from_secs(2);
 /// Beyond the drain's own time, wait this long for a worker to say that it has drained.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
 
@@ -48,6 +51,8 @@ pub trait Observer {
 pub struct Supervisor<O> {
     /// Reads the manifests.
     pub reloader: Reloader,
+    /// Keeps names resolved.
+    pub names: NameTable,
     /// Brings snapshots to the workers.
     pub publisher: Publisher,
     /// What the workers report.
@@ -71,6 +76,7 @@ impl<O: Observer> Supervisor<O> {
     pub async fn run(self) -> Result<(), SupervisorError> {
         let Supervisor {
             mut reloader,
+            mut names,
             mut publisher,
             events,
             stats,
@@ -111,7 +117,9 @@ impl<O: Observer> Supervisor<O> {
                         }
                     }
                     Asked::Reload => {
-                        reload(&mut reloader, &mut publisher, &stats, &observer, true);
+                        names.start_over();
+                        let parts = (&mut reloader, &mut names, &mut publisher);
+                        reload(parts, &stats, &observer, true).await;
                     }
                     Asked::ReopenLog => {
                         if let Some(access_log) = &access_log {
@@ -119,7 +127,13 @@ impl<O: Observer> Supervisor<O> {
                         }
                     }
                 },
-                () = changed => reload(&mut reloader, &mut publisher, &stats, &observer, false),
+                () = changed => {
+                    let parts = (&mut reloader, &mut names, &mut publisher);
+                    reload(parts, &stats, &observer, false).await;
+                }
+                () = names.changed() => {
+                    renew(&mut reloader, &mut names, &mut publisher, &stats, &observer);
+                }
                 event = events_here.recv() => match event {
                     Some(WorkerEvent::Published(worker, generation)) => {
                         tracing::debug!(worker = worker.0, generation, "published");
@@ -150,19 +164,24 @@ impl<O: Observer> Supervisor<O> {
 
 /// Read the manifests again and put in force what is good. Unless a person `asked`, only when they are
 /// others than before.
-fn reload<O: Observer>(
-    reloader: &mut Reloader,
-    publisher: &mut Publisher,
+async fn reload<O: Observer>(
+    (reloader, names, publisher): (&mut Reloader, &mut NameTable, &mut Publisher),
     stats: &ControlStats,
     observer: &O,
     asked: bool,
 ) {
-    let reading = reloader.read();
+    let mut reading = reloader.read();
     // Something else in the directory changed, or a file was written as it was.
     if !asked && reloader.is_same(&reading) {
         return;
     }
     report(&reading);
+    // A destination that moves to a name is not without endpoints while that is looked up.
+    if names.follow(&reading.snapshot) {
+        names.settled(NEW_NAMES_TIMEOUT).await;
+        reloader.set_answers(names.answers().0);
+        reading = reloader.compile_again(reading);
+    }
     let errors = reading.errors();
     let diagnostics = reading.diagnostics.clone();
     let (bound, failed) = publisher.bind(&reading.snapshot);
@@ -183,6 +202,24 @@ fn reload<O: Observer>(
         );
     }
     observer.published(&snapshot, &objects, &diagnostics);
+}
+
+/// Publish what is in force with addresses that changed.
+fn renew<O: Observer>(
+    reloader: &mut Reloader,
+    names: &mut NameTable,
+    publisher: &mut Publisher,
+    stats: &ControlStats,
+    observer: &O,
+) {
+    let (answers, changes) = names.answers();
+    reloader.set_answers(answers);
+    let (snapshot, objects, diagnostics) = reloader.renew();
+    // Addresses of services open no port.
+    publisher.publish(&snapshot, Bound::default());
+    stats.renewed(snapshot.generation);
+    tracing::info!(generation = snapshot.generation, "addresses changed: {changes}");
+    observer.published(&snapshot, &objects, diagnostics);
 }
 
 /// Print what was found, at most each finding once.

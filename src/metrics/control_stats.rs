@@ -15,6 +15,14 @@ pub struct ControlStats {
     pub objects_refused: AtomicU64,
     /// Generation of the newest published snapshot (gauge).
     pub generation: AtomicU64,
+    /// Names that were asked for, once for each time.
+    pub dns_lookups: AtomicU64,
+    /// Of these, those that brought no address.
+    pub dns_lookup_failures: AtomicU64,
+    /// Names that are kept resolved (gauge).
+    pub dns_names: AtomicU64,
+    /// Of these, those without an address (gauge).
+    pub dns_names_unresolved: AtomicU64,
     /// Access log lines written.
     pub access_log_written: AtomicU64,
     /// Access log lines that the writer could not write.
@@ -35,6 +43,11 @@ impl ControlStats {
     pub fn reload_failed(&self, refused: u64) {
         self.reloads_failed.fetch_add(1, Ordering::Relaxed);
         self.refused(refused);
+    }
+
+    /// Note a configuration that was published because addresses changed.
+    pub fn renewed(&self, generation: u64) {
+        self.generation.store(generation, Ordering::Relaxed);
     }
 
     fn refused(&self, refused: u64) {

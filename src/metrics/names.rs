@@ -121,6 +121,14 @@ metrics! {
         "Objects whose newest version is refused now.";
     CONFIG_GENERATION = Gauge "ringress_config_generation",
         "Generation of the configuration that was published last.";
+    DNS_LOOKUPS = Counter "ringress_dns_lookups_total",
+        "Names of services that were asked for, once for each time.";
+    DNS_LOOKUP_FAILURES = Counter "ringress_dns_lookup_failures_total",
+        "Lookups of names that brought no address.";
+    DNS_NAMES = Gauge "ringress_dns_names",
+        "Names of services that are kept resolved.";
+    DNS_NAMES_UNRESOLVED = Gauge "ringress_dns_names_unresolved",
+        "Names of services without an address, now or earlier: requests to them get 503.";
     ACCESS_LOG_WRITTEN = Counter "ringress_access_log_lines_written_total",
         "Access log lines written.";
     ACCESS_LOG_LOST = Counter "ringress_access_log_lines_lost_total",

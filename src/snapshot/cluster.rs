@@ -38,8 +38,19 @@ pub struct Cluster {
     pub outlier_detection: Option<Box<OutlierDetection>>,
     /// Its endpoints; unhealthy ones are known but never picked.
     pub endpoints: Vec<Endpoint>,
+    /// The names that endpoints come from. No request reads it.
+    pub resolved: Option<Box<ResolvedNames>>,
     /// Labels of requests that got no endpoint.
     pub metric_slot: MetricSlot,
+}
+
+/// Names of a cluster whose addresses are found while it serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolvedNames {
+    /// The names, in lower case.
+    pub names: Vec<String>,
+    /// Only the first address of each is used (`DNS_ROUND_ROBIN`).
+    pub first_only: bool,
 }
 
 /// How an endpoint is picked.

@@ -12,7 +12,7 @@ mod retry_policy;
 
 pub use cluster::{
     Cluster, ClusterLimits, Endpoint, Grouping, LoadBalancerPolicy, OutlierDetection,
-    ProxyProtocolVersion, RetryLimit, Warmup,
+    ProxyProtocolVersion, ResolvedNames, RetryLimit, Warmup,
 };
 pub use consistent_hash::{ConsistentHash, HashCookie, HashKey, HashTable};
 pub use header_edits::{HeaderEdits, HeaderPart, HeaderText, HeaderTextError, Variable};

@@ -57,6 +57,9 @@ pub fn validate(resources: &ResourceSet, options: &ValidateOptions) -> Vec<Diagn
     for object in resources.service_entries() {
         service_entry::validate(&mut Findings::of(object, &mut diagnostics));
     }
+    for object in resources.workload_entries() {
+        service_entry::validate_workload(&mut Findings::of(object, &mut diagnostics));
+    }
     references::validate(resources, options, &mut diagnostics);
     unsupported::validate(resources, options, &mut diagnostics);
     diagnostics

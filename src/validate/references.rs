@@ -2,6 +2,7 @@
 //! users who see the 404s and 503s, and this says why.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 
 use super::{Findings, ValidateOptions};
 use crate::config::Diagnostic;
@@ -11,6 +12,7 @@ use crate::config::naming::{
     covers, intersect, is_exported, resolve_gateway, resolve_short_name, server_host,
     service_export_to, service_host,
 };
+use crate::config::service_entry::{Resolution, ServiceEntry};
 use crate::config::virtual_service::{Destination, HttpRoute, VirtualService};
 use crate::config::{Object, ResourceSet, Severity};
 
@@ -46,7 +48,37 @@ pub(super) fn validate(
             findings.warn("IST0174", "spec.host", &message, "");
         }
     }
+    for object in resources.service_entries() {
+        workloads(resources, &mut Findings::of(object, diagnostics));
+    }
     conflicts(resources, diagnostics);
+}
+
+/// The WorkloadEntries that a ServiceEntry selects. Pods are not read: what only they would fit has no
+/// endpoint here.
+fn workloads(resources: &ResourceSet, findings: &mut Findings<'_, ServiceEntry>) {
+    let object = findings.object;
+    let Some(selector) = &object.spec.workload_selector else { return };
+    let is_static = object.spec.resolution == Some(Resolution::Static);
+    let mut none = true;
+    for workload in resources.workload_entries() {
+        if workload.meta.namespace != object.meta.namespace || !selector.selects(workload) {
+            continue;
+        }
+        none = false;
+        let address = workload.spec.address.as_str();
+        if is_static && address.parse::<IpAddr>().is_err() && !address.starts_with("unix://") {
+            let message = format!(
+                "resolution STATIC takes IP addresses: `{address}` of WorkloadEntry {} is left out",
+                workload.meta.name
+            );
+            findings.warn("RNG0206", "spec.workloadSelector", &message, "use `resolution: DNS`");
+        }
+    }
+    if none {
+        let message = "no WorkloadEntry of its namespace has these labels: requests get 503";
+        findings.warn("RNG0206", "spec.workloadSelector", message, "Pods are not read from files");
+    }
 }
 
 /// Things by host, found without a look at every host.
@@ -86,6 +118,8 @@ struct Known<'r> {
     options: &'r ValidateOptions,
     gateways: HashMap<(&'r str, &'r str), &'r Object<Gateway>>,
     services: ByHost<Service<'r>>,
+    /// What ExternalName Services point at, by their hosts.
+    aliases: HashMap<String, String>,
     rules: ByHost<&'r Object<DestinationRule>>,
     /// VirtualServices without hosts.
     delegates: HashMap<(&'r str, &'r str), &'r Object<VirtualService>>,
@@ -115,6 +149,11 @@ impl<'r> Known<'r> {
             })
         });
         let services = ByHost::new(services.chain(entries));
+        let aliases = resources.services().filter_map(|object| {
+            let meta = &object.meta;
+            let name = object.spec.spec.alias()?.trim_end_matches('.').to_ascii_lowercase();
+            Some((service_host(&meta.name, &meta.namespace, &options.cluster_domain), name))
+        });
         let rules = resources
             .destination_rules()
             .map(|object| (full(&object.spec.host, &object.meta.namespace), object));
@@ -123,7 +162,16 @@ impl<'r> Known<'r> {
             .filter(|object| object.spec.hosts.is_empty())
             .map(|object| ((object.meta.namespace.as_str(), object.meta.name.as_str()), object))
             .collect();
-        Known { options, gateways, services, rules: ByHost::new(rules), delegates }
+        let (aliases, rules) = (aliases.collect(), ByHost::new(rules));
+        Known { options, gateways, services, aliases, rules, delegates }
+    }
+
+    /// Where an ExternalName Service points at a service that is known, that one's host.
+    fn target(&self, host: String) -> String {
+        match self.aliases.get(&host) {
+            Some(target) if self.services.of(target).next().is_some() => target.clone(),
+            _ => host,
+        }
     }
 
     /// The host that a name stands for in a resource of `namespace`.
@@ -212,7 +260,7 @@ fn destination(
 ) {
     let (Some(to), object) = (to, findings.object) else { return };
     let namespace = &object.meta.namespace;
-    let host = known.full(&to.host, namespace);
+    let host = known.target(known.full(&to.host, namespace));
     // At a gateway it is the gateway that must see the service; in the mesh, who calls it.
     let at_gateway = object.spec.gateways.iter().any(|gateway| gateway != "mesh");
     let viewer = if at_gateway { &known.options.namespace } else { namespace };

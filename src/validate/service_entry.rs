@@ -1,4 +1,4 @@
-//! Rules of ServiceEntry (behaviour 11.5).
+//! Rules of ServiceEntry and WorkloadEntry (behaviour 11.5).
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use super::Findings;
 use super::names::{is_domain, is_port, is_wildcard_domain};
 use super::virtual_service::export_to;
-use crate::config::service_entry::{Resolution, ServiceEntry, ServicePort};
+use crate::config::Spec;
+use crate::config::service_entry::{Resolution, ServiceEntry, ServicePort, WorkloadEntry};
 
 const PROTOCOLS: [&str; 13] = [
     "HTTP",
@@ -122,6 +123,12 @@ fn addresses(findings: &mut Findings<'_, ServiceEntry>, spec: &ServiceEntry) {
 
 fn endpoints(findings: &mut Findings<'_, ServiceEntry>, spec: &ServiceEntry) {
     let resolution = spec.resolution.unwrap_or(Resolution::None);
+    if spec.workload_selector.is_some()
+        && matches!(resolution, Resolution::None | Resolution::DynamicDns)
+    {
+        let message = "without resolution STATIC or DNS its workloads are not used";
+        findings.warn("IST0133", "spec.workloadSelector", message, "requests get 503 (UH)");
+    }
     match resolution {
         Resolution::None if !spec.endpoints.is_empty() => findings.error(
             "spec.endpoints",
@@ -140,16 +147,10 @@ fn endpoints(findings: &mut Findings<'_, ServiceEntry>, spec: &ServiceEntry) {
     }
     for (index, endpoint) in spec.endpoints.iter().enumerate() {
         let field = format!("spec.endpoints[{index}]");
-        if endpoint.address.starts_with("unix://") {
-            if !endpoint.ports.is_empty() || spec.ports.len() > 1 {
-                let message = "a unix path has no ports, and serves one port";
-                findings.error(&field, message, "");
-            }
-            let path = endpoint.address.trim_start_matches("unix://");
-            if !path.starts_with(['/', '@']) || path.ends_with('/') {
-                findings.error(&format!("{field}.address"), "not the path of a socket", "");
-            }
+        if endpoint.address.starts_with("unix://") && spec.ports.len() > 1 {
+            findings.error(&field, "a unix path serves one port", "");
         }
+        workload(findings, endpoint, &field);
         let is_address = endpoint.address.parse::<IpAddr>().is_ok();
         let is_path = endpoint.address.starts_with("unix://");
         let valid = match resolution {
@@ -163,15 +164,48 @@ fn endpoints(findings: &mut Findings<'_, ServiceEntry>, spec: &ServiceEntry) {
             let message = format!("`{}` does not fit resolution {resolution:?}", endpoint.address);
             findings.error(&format!("{field}.address"), &message, "");
         }
-        for (name, port) in &endpoint.ports {
+        for name in endpoint.ports.keys() {
             if !spec.ports.iter().any(|known| known.name == *name) {
                 let message = format!("`{name}` is no port of this ServiceEntry");
                 findings.error(&format!("{field}.ports[{name}]"), &message, "");
             }
-            if !is_port(*port) {
-                let message = format!("{port} is not a port (1 to 65535)");
-                findings.error(&format!("{field}.ports[{name}]"), &message, "");
-            }
         }
+    }
+}
+
+/// Rules of an endpoint, written in a ServiceEntry or as an object of its own.
+fn workload<S: Spec>(findings: &mut Findings<'_, S>, entry: &WorkloadEntry, field: &str) {
+    if let Some(path) = entry.address.strip_prefix("unix://") {
+        if !entry.ports.is_empty() {
+            findings.error(field, "a unix path has no ports", "");
+        }
+        if !path.starts_with(['/', '@']) || path.ends_with('/') {
+            findings.error(&format!("{field}.address"), "not the path of a socket", "");
+        }
+    }
+    for (name, port) in &entry.ports {
+        if !is_port(*port) {
+            let message = format!("{port} is not a port (1 to 65535)");
+            findings.error(&format!("{field}.ports[{name}]"), &message, "");
+        }
+    }
+}
+
+/// Rules of a WorkloadEntry.
+pub(super) fn validate_workload(findings: &mut Findings<'_, WorkloadEntry>) {
+    let entry = &findings.object.spec;
+    workload(findings, entry, "spec");
+    let address = entry.address.as_str();
+    if address.is_empty() {
+        // One of another network is reached through that network's gateway.
+        if entry.network.as_deref().unwrap_or_default().is_empty() {
+            findings.error("spec", "a WorkloadEntry needs an `address`", "");
+        }
+    } else if !address.starts_with("unix://")
+        && address.parse::<IpAddr>().is_err()
+        && !is_domain(address)
+    {
+        let message = format!("`{address}` is neither an IP address nor a name");
+        findings.error("spec.address", &message, "");
     }
 }

@@ -8,7 +8,8 @@ use crate::config::destination_rule::{
     ConnectionPoolSettings, DestinationRule, LoadBalancerSettings, TrafficPolicy,
 };
 use crate::config::gateway::Gateway;
-use crate::config::service_entry::{Resolution, ServiceEntry};
+use crate::config::kube::Service;
+use crate::config::service_entry::{Resolution, ServiceEntry, WorkloadEntry};
 use crate::config::virtual_service::{HttpRoute, VirtualService};
 
 /// Code of every finding of this file.
@@ -42,6 +43,12 @@ pub(super) fn validate(
     }
     for object in resources.service_entries() {
         service_entry(&mut Findings::of(object, diagnostics));
+    }
+    for object in resources.workload_entries() {
+        workload(&mut Findings::of(object, diagnostics), &object.spec, "spec");
+    }
+    for object in resources.services() {
+        service(&mut Findings::of(object, diagnostics));
     }
 }
 
@@ -183,22 +190,10 @@ fn blocks(
 
 fn service_entry(findings: &mut Findings<'_, ServiceEntry>) {
     let spec = &findings.object.spec;
-    let resolved = matches!(
-        spec.resolution,
-        Some(Resolution::Dns | Resolution::DnsRoundRobin | Resolution::DynamicDns)
-    );
-    unless_absent(
-        findings,
-        resolved,
-        "spec.resolution".into(),
-        "names are not resolved, requests get 503 (UH)",
-    );
-    unless_absent(
-        findings,
-        spec.workload_selector.is_some(),
-        "spec.workloadSelector".into(),
-        "no workloads are known, requests get 503 (UH)",
-    );
+    if spec.resolution == Some(Resolution::DynamicDns) {
+        let message = "DYNAMIC_DNS has no effect at an ingress gateway: requests get 503 (UH)";
+        findings.warn(CODE, "spec.resolution", message, "");
+    }
     unless_absent(
         findings,
         !spec.subject_alt_names.is_empty(),
@@ -206,8 +201,34 @@ fn service_entry(findings: &mut Findings<'_, ServiceEntry>) {
         "the service is called in clear text",
     );
     for (index, endpoint) in spec.endpoints.iter().enumerate() {
-        let field = format!("spec.endpoints[{index}]");
-        let unix = endpoint.address.starts_with("unix://");
-        unless_absent(findings, unix, format!("{field}.address"), "it is never connected to");
+        workload(findings, endpoint, &format!("spec.endpoints[{index}]"));
     }
+}
+
+/// An endpoint, written in a ServiceEntry or as an object of its own.
+fn workload<S: crate::config::Spec>(
+    findings: &mut Findings<'_, S>,
+    entry: &WorkloadEntry,
+    field: &str,
+) {
+    let unix = entry.address.starts_with("unix://");
+    unless_absent(findings, unix, format!("{field}.address"), "it is never connected to");
+}
+
+fn service(findings: &mut Findings<'_, Service>) {
+    let object = findings.object;
+    let local = object.spec.spec.internal_traffic_policy.as_deref() == Some("Local");
+    unless_absent(
+        findings,
+        local,
+        "spec.internalTrafficPolicy".into(),
+        "the endpoints of all nodes are used",
+    );
+    let label = "istio.io/persistent-session";
+    unless_absent(
+        findings,
+        object.meta.labels.contains_key(label),
+        format!("metadata.labels[{label}]"),
+        "sessions are not kept, and endpoints that terminate get no more requests",
+    );
 }

@@ -5,7 +5,7 @@
 //! `framing` (malformed), `unusual_requests` (well-formed, however odd), `messages` and `bodies`
 //! (well-formed) or `back_pressure` (slow readers); a promise about failures → `upstream_faults`;
 //! retries, timeouts, injected faults → `retries`; copies → `mirrors`; which endpoint and which
-//! connection → `sticky`, `connection_pool`; the life of the process → `lifecycle`, `reload`. No test
+//! connection → `sticky`, `connection_pool`; names of services → `dns`; the life of the process → `lifecycle`, `reload`. No test
 //! asserts a time.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` says what modules share")]
@@ -17,6 +17,7 @@ mod bodies;
 mod check;
 mod connection_pool;
 mod demo;
+mod dns;
 mod explain;
 mod framing;
 mod framing_mutations;

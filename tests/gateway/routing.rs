@@ -509,6 +509,7 @@ conformance! {
     query
     redirects
     rewrites
+    service_entries
     service_hosts
     subsets
     weights

@@ -65,6 +65,7 @@ const HONOURED: &[&str] = &[
     "ServiceEntry spec.hosts",
     "ServiceEntry spec.location",
     "ServiceEntry spec.ports",
+    "ServiceEntry spec.workloadSelector",
     // No effect in Istio: no part in routing at an ingress gateway.
     "ServiceEntry spec.addresses",
     "ServiceEntry spec.endpoints[].network",

@@ -193,3 +193,102 @@ fn istios_samples_break_no_rule() {
     }
     assert!(files > 30);
 }
+
+#[test]
+fn workload_entries() {
+    for good in [
+        "{address: 10.0.0.1, ports: {http: 80}}",
+        "{address: db.example.com}",
+        "{address: \"unix:///run/db\"}",
+        "{network: far}",
+    ] {
+        assert_eq!(errors("WorkloadEntry", good), [""; 0], "{good}");
+    }
+    for (bad, field) in [
+        ("{}", "spec"),
+        ("{address: \"a b\"}", "spec.address"),
+        ("{address: \"unix:///run/db\", ports: {http: 80}}", "spec"),
+        ("{address: \"unix://run\"}", "spec.address"),
+        ("{address: 10.0.0.1, ports: {http: 70000}}", "spec.ports[http]"),
+    ] {
+        assert_eq!(errors("WorkloadEntry", bad), [field], "{bad}");
+    }
+}
+
+#[test]
+fn what_selects_no_workload_is_told() {
+    let entry = |resolution: &str, label: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: a}}\n\
+             spec: {{hosts: [a.com], ports: [{{number: 80, name: http, protocol: HTTP}}], \
+             resolution: {resolution}, workloadSelector: {{labels: {{app: {label}}}}}}}\n---\n\
+             apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {{name: named}}\n\
+             spec: {{address: db.com, labels: {{app: named}}}}\n---\n\
+             apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\n\
+             metadata: {{name: far, namespace: far}}\nspec: {{address: 10.0.0.1, labels: {{app: far}}}}\n"
+        )
+    };
+    for (resolution, label, codes) in [
+        ("DNS", "named", &[][..]),
+        ("DNS", "far", &["RNG0206"]),
+        ("STATIC", "named", &["RNG0206"]),
+        ("NONE", "named", &["IST0133"]),
+        ("NONE", "none", &["IST0133", "RNG0206"]),
+    ] {
+        let found = found(&entry(resolution, label));
+        let about: Vec<&str> = found.iter().map(|found| found.code).collect();
+        assert_eq!(about, codes, "{resolution} {label}: {found:#?}");
+    }
+}
+
+#[test]
+fn what_services_and_workloads_say_in_vain_is_told() {
+    let object = |head: &str, spec: &str| format!("{head}\nspec: {{{spec}}}\n");
+    let service =
+        |labels: &str| format!("apiVersion: v1\nkind: Service\nmetadata: {{name: a{labels}}}");
+    let workload = "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: a}";
+    let label = ", labels: {istio.io/persistent-session: session}";
+    for (text, field) in [
+        (object(&service(""), "internalTrafficPolicy: Local"), "spec.internalTrafficPolicy"),
+        (object(&service(label), ""), "metadata.labels[istio.io/persistent-session]"),
+        (object(workload, "address: \"unix:///run/db\""), "spec.address"),
+    ] {
+        let found = found(&text);
+        let about: Vec<_> = found.iter().map(|found| (found.code, &*found.field)).collect();
+        assert_eq!(about, [("RNG0100", field)], "{text}");
+    }
+    for quiet in ["internalTrafficPolicy: Cluster", ""] {
+        assert_eq!(found(&object(&service(""), quiet)), [], "{quiet}");
+    }
+    let dynamic = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\n\
+        spec: {hosts: [\"*.a.com\"], ports: [{number: 80, name: http, protocol: HTTP}], \
+        resolution: DYNAMIC_DNS}\n";
+    let told = found(dynamic);
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert_eq!((told[0].code, &*told[0].field), ("RNG0100", "spec.resolution"));
+}
+
+#[test]
+fn destinations_are_those_that_external_names_stand_for() {
+    let text = |port: u16, target: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: vs}}\n\
+             spec:\n  hosts: [a.com]\n  http:\n  \
+             - route: [{{destination: {{host: alias, port: {{number: {port}}}}}}}]\n---\n\
+             apiVersion: v1\nkind: Service\nmetadata: {{name: alias}}\n\
+             spec: {{type: ExternalName, externalName: {target}}}\n---\n\
+             apiVersion: v1\nkind: Service\nmetadata: {{name: db}}\n\
+             spec: {{ports: [{{name: http, port: 80}}]}}\n"
+        )
+    };
+    for (port, target, codes) in [
+        (80, "db.default.svc.cluster.local", &[][..]),
+        (81, "db.default.svc.cluster.local", &["IST0101"]),
+        // A name that is only resolved has the ports of the Service, here none.
+        (80, "db.example.com", &["IST0101"]),
+    ] {
+        let found = found(&text(port, target));
+        let about: Vec<&str> = found.iter().map(|found| found.code).collect();
+        assert_eq!(about, codes, "{port} {target}: {found:#?}");
+    }
+}

@@ -1,5 +1,6 @@
 //! What the tests share: the gateway as a child process, scripted upstreams, a raw client.
 
+pub mod dns;
 pub mod gateway;
 pub mod manifests;
 pub mod metrics;

@@ -68,6 +68,13 @@ impl Upstream {
         })
     }
 
+    /// Start one on this address, if it is free.
+    pub fn start_at(name: &str, address: SocketAddr) -> Option<Upstream> {
+        let socket = TcpListener::bind(address).ok()?;
+        let answer = |seen: &Seen| Response::new(Full::new(Bytes::from(seen.name.clone())));
+        Some(Upstream::serve(socket, name, answer))
+    }
+
     /// Start one that sends the request's body back.
     pub fn echo() -> Upstream {
         Upstream::start_with("echo", |seen: &Seen| {
@@ -81,6 +88,14 @@ impl Upstream {
         answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static,
     ) -> Upstream {
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        Upstream::serve(socket, name, answer)
+    }
+
+    fn serve(
+        socket: TcpListener,
+        name: &str,
+        answer: impl Fn(&Seen) -> Response<Full<Bytes>> + Send + Sync + 'static,
+    ) -> Upstream {
         let address = socket.local_addr().expect("bound");
         socket.set_nonblocking(true).expect("settable");
         let seen = Arc::new(Mutex::new(Vec::new()));
