@@ -493,10 +493,12 @@ macro_rules! conformance {
 
 conformance! {
     balancing
+    catch_alls
     cors
     delegates
     destinations
     direct_responses
+    gateway_names
     gateways
     header_operations
     headers
@@ -505,6 +507,7 @@ conformance! {
     matches
     merging
     normalization
+    ordering
     paths
     query
     redirects
