@@ -103,9 +103,22 @@ struct Expected {
     route: Option<String>,
     /// `%UPSTREAM_CLUSTER_RAW%`.
     cluster: Option<String>,
+    /// The status that `explain` tells where it is another: of a gRPC request it tells the HTTP
+    /// status, which the gateway turns into a `grpc-status`.
+    explained_status: Option<u16>,
+    /// Of a repeated request: the upstreams of which one, whichever it is, gives all answers.
+    #[serde(default)]
+    sticky: Vec<String>,
     /// Of a repeated request: how many of the answers came from each upstream, least and most.
     #[serde(default)]
     shares: BTreeMap<String, (u32, u32)>,
+}
+
+impl Expected {
+    /// May the answers come from several upstreams?
+    fn is_of_several(&self) -> bool {
+        !self.shares.is_empty() || !self.sticky.is_empty()
+    }
 }
 
 fn get() -> String {
@@ -266,7 +279,7 @@ fn judge(case: &Case, answers: &[Answer], upstreams: &BTreeMap<&str, Upstream>) 
         if let Some(upstream) = &answer.upstream {
             *counts.entry(upstream).or_default() += 1;
         }
-        if expect.shares.is_empty() && answer.upstream != expect.upstream {
+        if !expect.is_of_several() && answer.upstream != expect.upstream {
             return Some(format!("from {:?} instead of {:?}", answer.upstream, expect.upstream));
         }
         for (name, value) in &expect.headers {
@@ -292,6 +305,11 @@ fn judge(case: &Case, answers: &[Answer], upstreams: &BTreeMap<&str, Upstream>) 
         {
             return Some(format!("body {:?} instead of {body:?}", answer.body));
         }
+    }
+    if !expect.sticky.is_empty() {
+        let one = counts.len() == 1;
+        let known = counts.keys().all(|name| expect.sticky.iter().any(|other| other == name));
+        return (!one || !known).then(|| format!("not all answers from one upstream: {counts:?}"));
     }
     for (name, (least, most)) in &expect.shares {
         let count = counts.remove(name.as_str()).unwrap_or(0);
@@ -336,7 +354,7 @@ fn unexpected(
     upstreams: &BTreeMap<&str, Upstream>,
     before: &[usize],
 ) -> Option<String> {
-    if case.expect.upstream.is_some() || !case.expect.shares.is_empty() {
+    if case.expect.upstream.is_some() || case.expect.is_of_several() {
         return None;
     }
     let got = upstreams
@@ -417,7 +435,8 @@ fn judge_explained(
     addresses: &BTreeMap<&str, SocketAddr>,
 ) -> Option<String> {
     let expect = &case.expect;
-    let mut expected: Vec<&str> = expect.shares.keys().map(String::as_str).collect();
+    let several = expect.shares.keys().chain(&expect.sticky);
+    let mut expected: Vec<&str> = several.map(String::as_str).collect();
     expected.extend(expect.upstream.as_deref());
     for name in &expected {
         let address = addresses[name].to_string();
@@ -432,8 +451,9 @@ fn judge_explained(
     }
     if expected.is_empty() {
         let reply = &answer["reply"];
-        if reply["status"] != expect.status {
-            return Some(format!("status {} instead of {}", reply["status"], expect.status));
+        let status = expect.explained_status.unwrap_or(expect.status);
+        if reply["status"] != status {
+            return Some(format!("status {} instead of {status}", reply["status"]));
         }
         let details = expect.details.as_deref();
         if details.is_some_and(|details| reply["details"] != details) {
@@ -498,22 +518,28 @@ conformance! {
     delegates
     destinations
     direct_responses
+    faults
+    forwarded
     gateway_names
     gateways
     header_operations
     headers
     hello
+    host_edges
     hosts
+    local_replies
     matches
     merging
     normalization
     ordering
     paths
     query
+    redirect_ports
     redirects
     rewrites
     service_hosts
     subsets
+    trusted_proxies
     weights
     wildcard_servers
 }
