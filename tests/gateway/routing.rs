@@ -515,14 +515,18 @@ conformance! {
     balancing
     catch_alls
     cors
+    delegate_conflicts
     delegates
+    destination_rules
     destinations
     direct_responses
+    endpoints
     faults
     forwarded
     gateway_names
     gateways
     header_operations
+    header_orders
     headers
     hello
     host_edges
@@ -539,6 +543,7 @@ conformance! {
     rewrites
     service_hosts
     subsets
+    targets
     trusted_proxies
     weights
     wildcard_servers
