@@ -532,6 +532,7 @@ conformance! {
     host_edges
     hosts
     local_replies
+    match_edges
     matches
     merging
     normalization
@@ -541,6 +542,7 @@ conformance! {
     redirect_ports
     redirects
     rewrites
+    server_protocols
     service_hosts
     subsets
     targets
