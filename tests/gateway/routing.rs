@@ -2,7 +2,6 @@
 //! requests with what must come of them. A new case needs no Rust.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::Path;
 
 use http_body_util::{BodyExt, Empty};
@@ -13,9 +12,11 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 
 use crate::support::gateway::free_port;
-use crate::support::gateway::ringress;
 use crate::support::raw::Raw;
 use crate::support::{Gateway, Upstream, block_on, manifests};
+
+mod coverage;
+mod explain;
 
 /// A file of cases.
 #[derive(Deserialize)]
@@ -384,156 +385,6 @@ fn logged(case: &Case, gateway: &Gateway, log: &Path, index: usize) -> Option<St
     })
 }
 
-/// The same cases through `ringress explain`, which sends nothing: the same answers of the gateway, the
-/// same destination, the same head upstream.
-fn explain(file: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance").join(file);
-    let text = std::fs::read_to_string(&path).expect("the file is there");
-    let suite: Suite = serde_saphyr::from_str(&text).expect("read by the other runner too");
-    if !suite.arguments.is_empty() {
-        return;
-    }
-    let names = suite.services.iter().chain(&suite.upstreams);
-    let addresses: BTreeMap<&str, SocketAddr> = names
-        .enumerate()
-        .map(|(index, name)| (name.as_str(), ([127, 0, 0, 1], 20_001 + index as u16).into()))
-        .collect();
-    let directory = tempfile::TempDir::new().expect("a directory");
-    let mut config = suite.manifests.clone();
-    for (name, address) in &addresses {
-        config = config.replace(&format!("@{name}@"), &address.port().to_string());
-    }
-    std::fs::write(directory.path().join("manifests.yaml"), config).expect("written");
-    for name in &suite.services {
-        let service = manifests::service(name, &[addresses[name.as_str()]]);
-        std::fs::write(directory.path().join(format!("{name}.yaml")), service).expect("written");
-    }
-    let folder = directory.path().display().to_string();
-    let mut failures = Vec::new();
-    for case in suite.cases.iter().filter(|case| !case.request.raw) {
-        let asked = &case.request;
-        let request = format!("{} http://{}{}", asked.method, asked.host, asked.path);
-        let port = asked.port.to_string();
-        let mut arguments = vec!["explain", &folder, &request, "--format", "json"];
-        arguments.extend(["--client", "127.0.0.1", "--port", &port]);
-        let fields: Vec<String> =
-            asked.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
-        arguments.extend(fields.iter().flat_map(|field| ["-H", field.as_str()]));
-        let output = ringress(&arguments);
-        let problem = match serde_json::from_slice(&output.stdout) {
-            Ok(answer) => judge_explained(case, &answer, &addresses),
-            Err(_) => Some(String::from_utf8_lossy(&output.stderr).into_owned()),
-        };
-        failures.extend(problem.map(|problem| format!("{file}: {}: {problem}", case.name)));
-    }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
-}
-
-fn judge_explained(
-    case: &Case,
-    answer: &serde_json::Value,
-    addresses: &BTreeMap<&str, SocketAddr>,
-) -> Option<String> {
-    let expect = &case.expect;
-    let several = expect.shares.keys().chain(&expect.sticky);
-    let mut expected: Vec<&str> = several.map(String::as_str).collect();
-    expected.extend(expect.upstream.as_deref());
-    for name in &expected {
-        let address = addresses[name].to_string();
-        let mut endpoints = answer["destinations"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .flat_map(|destination| destination["endpoints"].as_array().into_iter().flatten());
-        if !endpoints.any(|endpoint| endpoint["address"] == address.as_str()) {
-            return Some(format!("no destination at {name}: {answer}"));
-        }
-    }
-    if expected.is_empty() {
-        let reply = &answer["reply"];
-        let status = expect.explained_status.unwrap_or(expect.status);
-        if reply["status"] != status {
-            return Some(format!("status {} instead of {status}", reply["status"]));
-        }
-        let details = expect.details.as_deref();
-        if details.is_some_and(|details| reply["details"] != details) {
-            return Some(format!("{} instead of {details:?}", reply["details"]));
-        }
-        return None;
-    }
-    let head = answer["upstreamRequest"].as_str().unwrap_or_default();
-    let target = head.split(' ').nth(1);
-    if expect.target.is_some() && expect.target.as_deref() != target {
-        return Some(format!("target {target:?} instead of {:?}", expect.target));
-    }
-    let field = |name: &str| {
-        let mut fields = head.lines().filter_map(|line| line.split_once(": "));
-        fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
-    };
-    for (name, value) in &expect.seen {
-        if field(name) != Some(value) {
-            return Some(format!("{name}: {:?} instead of {value:?}", field(name)));
-        }
-    }
-    expect.unseen.iter().find_map(|name| {
-        let value = field(name)?;
-        Some(format!("{name}: {value}, which was to be absent"))
-    })
-}
-
-/// The names of the cases of a file, or of the tests in a Rust file.
-fn names_in(file: &str) -> Vec<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    if file.ends_with(".rs") {
-        let text = std::fs::read_to_string(root.join(file)).unwrap_or_default();
-        let functions = text.split("fn ").skip(1).filter_map(|rest| rest.split('(').next());
-        return functions.map(str::to_owned).collect();
-    }
-    let path = root.join(format!("tests/conformance/{file}.yaml"));
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let suite: Result<Suite, _> = serde_saphyr::from_str(&text);
-    suite.map(|suite| suite.cases.into_iter().map(|case| case.name).collect()).unwrap_or_default()
-}
-
-/// Every case that the list names exists, every row names one or says why not, and no file has two
-/// cases of one name.
-#[test]
-fn the_list_of_what_is_shown_is_true() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
-    let text = std::fs::read_to_string(folder.join("COVERAGE.md")).expect("the list");
-    let is_row = |line: &&str| line.starts_with("| ") && !line.starts_with("| Item ");
-    let rows = text.lines().filter(is_row).filter(|line| !line.starts_with("| --- "));
-    let (mut wrong, mut count) = (Vec::new(), 0);
-    for row in rows {
-        count += 1;
-        let shown = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
-        let references: Vec<(&str, &str)> =
-            shown.split('`').skip(1).step_by(2).filter_map(|code| code.split_once(": ")).collect();
-        let excused = shown.starts_with("later: ") || shown.starts_with("not here: ");
-        if references.is_empty() && !excused {
-            wrong.push(format!("nothing shows it: {row}"));
-        }
-        for (file, name) in references {
-            if !names_in(file).iter().any(|known| known == name) {
-                wrong.push(format!("there is no `{file}: {name}`"));
-            }
-        }
-    }
-    assert!(count > 100, "{count} rows");
-    let mut cases = 0;
-    for entry in std::fs::read_dir(folder).expect("the folder") {
-        let file = entry.expect("an entry").file_name().into_string().expect("text");
-        let Some(file) = file.strip_suffix(".yaml") else { continue };
-        let mut names = names_in(file);
-        cases += names.len();
-        names.sort();
-        let twice = names.windows(2).find(|pair| pair[0] == pair[1]);
-        wrong.extend(twice.map(|pair| format!("{file} has two cases called `{}`", pair[0])));
-    }
-    assert!(cases >= 360, "{cases} cases");
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
 macro_rules! conformance {
     ($($name:ident)*) => {
         $(
@@ -547,7 +398,7 @@ macro_rules! conformance {
             $(
                 #[test]
                 fn $name() {
-                    super::explain(concat!(stringify!($name), ".yaml"));
+                    super::explain::run(concat!(stringify!($name), ".yaml"));
                 }
             )*
         }
