@@ -438,6 +438,8 @@ conformance! {
     hello
     host_edges
     hosts
+    https_redirects
+    https_redirects_trusted
     local_replies
     match_edges
     matches
