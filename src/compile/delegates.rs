@@ -75,9 +75,10 @@ impl<'r> Delegates<'r> {
         } else if inner_matches.is_empty() {
             outer_matches
         } else {
-            let pairs = outer_matches.iter().flat_map(|outer| {
-                let fitting = inner_matches.iter().filter(|inner| !conflict(outer, inner));
-                fitting.map(|inner| both(outer, inner))
+            // In the delegate's order: its first match decides, whichever of the root's it fits.
+            let pairs = inner_matches.iter().flat_map(|inner| {
+                let fitting = outer_matches.iter().filter(|outer| !conflict(outer, inner));
+                fitting.map(|outer| both(outer, inner))
             });
             let pairs: Vec<_> = pairs.collect();
             if pairs.is_empty() {

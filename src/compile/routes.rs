@@ -59,6 +59,26 @@ impl<'r> RouteCompiler<'r> {
         (self.routes, self.clusters.finish())
     }
 
+    /// The route of `httpsRedirect` (behaviour 2.7): requests in clear text are sent to the same host,
+    /// port, path and query with https. Behind trusted proxies the scheme is what they say.
+    pub fn https_redirect(&mut self) -> (Matcher, RouteId) {
+        let redirect = Redirect {
+            status: 301,
+            scheme: Some(Scheme::Https),
+            port: RedirectPort::AsSent,
+            ..Redirect::default()
+        };
+        let operation = self.operation(String::new());
+        let id = RouteId(self.routes.len() as u32);
+        self.routes.push(Route {
+            action: RouteAction::Redirect(Box::new(redirect)),
+            operation,
+            names: Box::default(),
+            policy: None,
+        });
+        (Matcher { scheme: Some(StringMatch::exact("http")), ..Matcher::default() }, id)
+    }
+
     /// The routes of a VirtualService for a server, in order: each match of a rule becomes one. A
     /// rule or match that applies to everything ends the VirtualService.
     pub fn virtual_service(

@@ -8,6 +8,9 @@ use super::*;
 use crate::config::load;
 use crate::snapshot::{Forward, RouteAction};
 
+mod first_match;
+mod rules;
+
 pub(super) fn resources(text: &str) -> ResourceSet {
     let directory = TempDir::new().expect("a directory");
     fs::write(directory.path().join("a.yaml"), text).expect("written");

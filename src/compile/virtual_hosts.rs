@@ -8,6 +8,7 @@ use super::naming::{
     self, intersect, is_exported, is_private, resolve_gateway, resolve_short_name,
 };
 use super::routes::{RouteCompiler, ServerContext};
+use crate::config::gateway::Server;
 use crate::config::virtual_service::VirtualService;
 use crate::config::{Diagnostic, Object, ResourceSet, Severity};
 use crate::ids::RouteId;
@@ -20,6 +21,25 @@ type Routes = Vec<(Matcher, RouteId)>;
 struct Domain {
     name: String,
     routes: Routes,
+    /// A server that has it has `httpsRedirect`.
+    redirects: bool,
+}
+
+/// The domains of a port, in the order in which they came.
+#[derive(Default)]
+struct Domains {
+    all: Vec<Domain>,
+    by_name: HashMap<String, usize>,
+}
+
+impl Domains {
+    fn of(&mut self, name: String) -> &mut Domain {
+        let at = *self.by_name.entry(name.clone()).or_insert_with(|| {
+            self.all.push(Domain { name, ..Domain::default() });
+            self.all.len() - 1
+        });
+        &mut self.all[at]
+    }
 }
 
 /// The route table of one port.
@@ -31,12 +51,12 @@ pub fn compile<'r>(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> RouteTable {
     let candidates = candidates(resources, &options.namespace);
-    let mut domains: Vec<Domain> = Vec::new();
-    let mut by_name: HashMap<String, usize> = HashMap::new();
+    let mut domains = Domains::default();
     // The routes of a VirtualService are made once per Gateway, with the number of the first server
     // of it that matches (behaviour 3.2.7).
     let mut made: HashMap<(usize, String), Routes> = HashMap::new();
     for server in &port.servers {
+        let redirects = server.server.redirects_to_https();
         for (index, candidate) in candidates.iter().enumerate() {
             let hosts = bound_hosts(candidate, server, options);
             if hosts.is_empty() {
@@ -58,24 +78,31 @@ pub fn compile<'r>(
             }
             let own = made.get(&key).cloned().unwrap_or_default();
             for host in hosts {
-                let at = *by_name.entry(host.clone()).or_insert_with(|| {
-                    domains.push(Domain { name: host, routes: Vec::new() });
-                    domains.len() - 1
-                });
+                let domain = domains.of(host);
+                domain.redirects |= redirects;
                 // A VirtualService bound by two servers of one Gateway contributes once.
-                let has = |route: &(Matcher, RouteId)| {
-                    domains[at].routes.iter().any(|(_, id)| *id == route.1)
-                };
+                let has =
+                    |route: &(Matcher, RouteId)| domain.routes.iter().any(|(_, id)| *id == route.1);
                 if !own.iter().any(has) {
-                    domains[at].routes.extend(own.iter().cloned());
+                    domain.routes.extend(own.iter().cloned());
                 }
             }
         }
+        // The redirect needs no VirtualService: every host of the server has it (behaviour 2.7.3).
+        for host in written_hosts(server.server).into_iter().filter(|_| redirects) {
+            let host = host.rsplit('/').next().unwrap_or_default();
+            domains.of(host.to_ascii_lowercase()).redirects = true;
+        }
     }
     let mut table = RouteTable::default();
-    for mut domain in domains {
+    let mut https_redirect = None;
+    for mut domain in domains.all {
         // Only catch-alls move, to the end; the others keep their order (behaviour 3.2.3).
         domain.routes.sort_by_key(|(matcher, _)| matcher.is_catch_all());
+        if domain.redirects {
+            let redirect = https_redirect.get_or_insert_with(|| routes.https_redirect());
+            domain.routes.insert(0, redirect.clone());
+        }
         let name = format!("{}:{}", domain.name, port.address.port());
         if let Err(error) = table.add_virtual_host(name, vec![domain.name], domain.routes) {
             diagnostics.push(Diagnostic::without_place(
@@ -110,6 +137,14 @@ fn candidates<'r>(resources: &'r ResourceSet, viewer: &str) -> Vec<&'r Object<Vi
     candidates
 }
 
+/// The hosts of a server, with their namespaces; one `*/*` makes the list `*` (behaviour 2.4.1).
+fn written_hosts(server: &Server) -> Vec<&str> {
+    if server.hosts.iter().any(|host| host == "*/*") {
+        return vec!["*"];
+    }
+    server.hosts.iter().map(String::as_str).collect()
+}
+
 /// The names under which `candidate` is served on `server`: of each intersecting pair the more
 /// specific one.
 fn bound_hosts(
@@ -126,11 +161,8 @@ fn bound_hosts(
     if !bound {
         return Vec::new();
     }
-    let any = ["*".to_owned()];
-    let everything = server.server.hosts.iter().any(|host| host == "*/*");
-    let server_hosts = if everything { &any[..] } else { &server.server.hosts };
     let mut hosts: Vec<String> = Vec::new();
-    for server_host in server_hosts {
+    for server_host in written_hosts(server.server) {
         let Some(server_host) = naming::server_host(server_host, &gateway.namespace, namespace)
         else {
             continue;

@@ -140,6 +140,12 @@ impl Server {
         matches!(self.protocol().as_str(), "HTTP" | "HTTP2" | "GRPC" | "GRPC-WEB" | "HTTP_PROXY")
     }
 
+    /// Does it answer requests in clear text with a redirect to https, whatever the routes say?
+    pub fn redirects_to_https(&self) -> bool {
+        self.is_plain_http()
+            && self.tls.as_ref().is_some_and(|tls| tls.https_redirect == Some(true))
+    }
+
     /// Does it take TLS?
     pub fn is_tls(&self) -> bool {
         matches!(self.protocol().as_str(), "HTTPS" | "TLS")

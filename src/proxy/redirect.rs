@@ -19,6 +19,11 @@ pub fn write_location(out: &mut Vec<u8>, redirect: &Redirect, head: &RequestHead
         RedirectPort::Default => {}
         RedirectPort::Number(port) if port == default_port(scheme) => {}
         RedirectPort::Number(port) => write_port(out, itoa::Buffer::new().format(port).as_bytes()),
+        RedirectPort::AsSent => {
+            if let Some(port) = asked_port {
+                write_port(out, port);
+            }
+        }
         RedirectPort::Keep => {
             if let Some(port) = asked_port {
                 let old_default = itoa::Buffer::new().format(default_port(head.scheme)).to_owned();
@@ -101,14 +106,16 @@ mod tests {
         let keep = Redirect::default;
         assert_eq!(location(keep(), "a.com:8080", "/"), "http://a.com:8080/");
         assert_eq!(location(keep(), "a.com:80", "/"), "http://a.com:80/");
-        let https = Redirect { scheme: Some(Scheme::Https), ..keep() };
-        assert_eq!(location(https.clone(), "a.com:80", "/"), "https://a.com/");
-        assert_eq!(location(https.clone(), "a.com:8080", "/"), "https://a.com:8080/");
+        let https = || Redirect { scheme: Some(Scheme::Https), ..keep() };
+        assert_eq!(location(https(), "a.com:80", "/"), "https://a.com/");
+        assert_eq!(location(https(), "a.com:8080", "/"), "https://a.com:8080/");
         let authority = Redirect { authority: Some("b.com".into()), ..keep() };
         assert_eq!(location(authority, "a.com:8080", "/x"), "http://b.com/x");
         let number = |port| Redirect { port: RedirectPort::Number(port), ..keep() };
         assert_eq!(location(number(8443), "a.com:1", "/"), "http://a.com:8443/");
         assert_eq!(location(number(80), "a.com:1", "/"), "http://a.com/");
+        let as_sent = Redirect { port: RedirectPort::AsSent, ..https() };
+        assert_eq!(location(as_sent, "a.com:80", "/"), "https://a.com:80/");
         let default = Redirect { port: RedirectPort::Default, ..keep() };
         assert_eq!(location(default, "a.com:8080", "/"), "http://a.com/");
     }

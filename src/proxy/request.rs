@@ -15,7 +15,7 @@ use super::header_edits::{self, RequestValues};
 use super::redirect::write_location;
 use super::rewrite;
 use super::scratch::Scratch;
-use super::upstream_head::{Forwarded, format_request_id, write_upstream_head};
+use super::upstream_head::{self, Forwarded, format_request_id, write_upstream_head};
 use crate::http::{BodyLength, RequestHead, Scheme, Version, path};
 use crate::http1::{self, HeaderStorage, ParsedRequest};
 use crate::ids::{ClusterId, RouteId};
@@ -167,7 +167,10 @@ fn route(
         other => path::normalize(other, mode, &mut scratch.path)
             .map_err(|_| ProxyError::PathNormalization)?,
     };
-    let head = RequestHead { path, ..*head };
+    let scheme = upstream_head::scheme(head, snapshot.settings.trusted_proxies);
+    let head = RequestHead { path, scheme, ..*head };
+    // Known before anything is answered: gRPC clients get every answer in their own form.
+    scratch.info.grpc = head.is_grpc();
     let table = downstream
         .listener
         .route_table
@@ -221,7 +224,6 @@ fn route(
             info.flags.insert(ResponseFlags::DELAY_INJECTED);
         }
         if context.chance(fault.abort_ppm) {
-            info.grpc = head.is_grpc();
             return Err(ProxyError::FaultAbort(fault.abort));
         }
     }
@@ -257,7 +259,6 @@ fn route(
     forwarded.authority =
         changes.and_then(|changes| changes.authority.as_deref()).map(str::as_bytes);
     let of_route_ms = policy.and_then(|policy| policy.timeout_ms);
-    info.grpc = head.is_grpc();
     scratch.timeout_ms = deadline::timeout_ms(&head, info.grpc, of_route_ms);
     let per_try_ms = policy.and_then(|policy| policy.retries.per_try_timeout_ms);
     forwarded.expected_timeout_ms = per_try_ms.or(scratch.timeout_ms);

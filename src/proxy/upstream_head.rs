@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::http::{BodyLength, KnownHeader, RequestHead};
+use crate::http::{BodyLength, HeaderField, KnownHeader, RequestHead, Scheme};
 use crate::http1::{self, ParsedRequest};
 
 /// Where in the upstream head things stand.
@@ -45,7 +45,6 @@ pub fn write_upstream_head(
     let mut has_content_length = false;
     let mut has_host = false;
     let mut forwarded_for_lines = 0usize;
-    let mut forwarded_proto: Option<&[u8]> = None;
     let authority = forwarded.authority.unwrap_or(head.authority);
     out.clear();
     out.extend_from_slice(head.method);
@@ -78,7 +77,8 @@ pub fn write_upstream_head(
             | KnownHeader::XEnvoyDecoratorOperation
             | KnownHeader::EnvoyInternal => {}
             KnownHeader::XForwardedFor => forwarded_for_lines += 1,
-            KnownHeader::XForwardedProto => forwarded_proto = Some(field.value),
+            // Written below: the scheme of the request, for which a client is asked only if trusted.
+            KnownHeader::XForwardedProto => {}
             KnownHeader::Expect if !parsed.expect_continue => {}
             known => {
                 if parsed.connection_nominated.contains(field)
@@ -121,13 +121,7 @@ pub fn write_upstream_head(
     }
     let forwarded_for = forwarded_for_at..out.len();
     out.extend_from_slice(b"\r\n");
-    let trusted = forwarded.trusted_proxies > 0;
-    match forwarded_proto {
-        Some(proto) if trusted && (proto == b"http" || proto == b"https") => {
-            write_field(out, b"x-forwarded-proto", proto);
-        }
-        _ => write_field(out, b"x-forwarded-proto", head.scheme.as_str().as_bytes()),
-    }
+    write_field(out, b"x-forwarded-proto", head.scheme.as_str().as_bytes());
     out.extend_from_slice(b"x-envoy-external-address: ");
     out.extend_from_slice(external_address(head, forwarded));
     out.extend_from_slice(b"\r\nx-request-id: ");
@@ -178,6 +172,20 @@ fn forwarded_for_lines_of<'h>(
         .iter()
         .filter(|field| field.known == KnownHeader::XForwardedFor && !field.value.is_empty())
         .map(|field| field.value)
+}
+
+/// The scheme of a request: that of its connection, or with trusted proxies in front what they say
+/// (behaviour 7.1). Matches, redirects and the upstream all see this one.
+pub fn scheme(head: &RequestHead<'_>, trusted_proxies: u32) -> Scheme {
+    if trusted_proxies == 0 {
+        return head.scheme;
+    }
+    let is_proto = |field: &&HeaderField<'_>| field.known == KnownHeader::XForwardedProto;
+    match head.headers.iter().rfind(is_proto).map(|field| field.value) {
+        Some(b"http") => Scheme::Http,
+        Some(b"https") => Scheme::Https,
+        _ => head.scheme,
+    }
 }
 
 /// The address of the client that is trusted: the peer, or with N trusted proxies in front the N-th
@@ -239,7 +247,6 @@ pub fn format_request_id(random: u128) -> [u8; 36] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Scheme;
     use crate::http1::HeaderStorage;
 
     #[test]
@@ -270,7 +277,8 @@ mod tests {
             expected_timeout_ms: None,
         };
         let mut out = Vec::new();
-        let written = write_upstream_head(&mut out, &parsed, &parsed.head, &forwarded);
+        let head = RequestHead { scheme: scheme(&parsed.head, trusted_proxies), ..parsed.head };
+        let written = write_upstream_head(&mut out, &parsed, &head, &forwarded);
         assert_eq!(out[written.attempt_count_at], b'1');
         assert!(out[written.forwarded_for].ends_with(b"10.1.2.3"));
         String::from_utf8(out).expect("ascii")

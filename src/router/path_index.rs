@@ -38,8 +38,19 @@ pub struct PathIndex {
     exact: HashMap<Box<[u8]>, u32, RandomState>,
     prefixes: Trie,
     any_path: Vec<Candidate>,
-    tested: Vec<Candidate>,
+    tested: Vec<Tested>,
+    /// The texts of [`Tested::front`], one after the other.
+    fronts: Vec<u8>,
     lists: Lists,
+}
+
+/// A candidate whose path must be tested, and what its paths begin with: most of many regexes are
+/// done with by reading these, which lie together, and nothing of the route.
+#[derive(Clone, Copy, Debug)]
+struct Tested {
+    candidate: Candidate,
+    front_start: u32,
+    front_end: u32,
 }
 
 /// A place in the route order, whether the route there is unconditional once its path matches, and
@@ -65,8 +76,8 @@ impl PathIndex {
                 Some(StringMatch::Prefix(text)) if text.is_empty() => {
                     index.any_path.push(candidate);
                 }
-                Some(_) if matcher.ignore_uri_case => index.tested.push(candidate),
-                Some(StringMatch::Regex(_)) => index.tested.push(candidate),
+                Some(StringMatch::Regex(regex)) => index.test(candidate, regex.front()),
+                Some(_) if matcher.ignore_uri_case => index.test(candidate, b""),
                 Some(StringMatch::Exact(text)) => exact.push((text, candidate)),
                 Some(StringMatch::Prefix(text)) => prefix.push((text, candidate)),
             }
@@ -81,7 +92,21 @@ impl PathIndex {
         index.lists.shrink();
         index.any_path.shrink_to_fit();
         index.tested.shrink_to_fit();
+        index.fronts.shrink_to_fit();
         index
+    }
+
+    fn test(&mut self, candidate: Candidate, front: &[u8]) {
+        let front_start = self.fronts.len() as u32;
+        self.fronts.extend_from_slice(front);
+        self.tested.push(Tested { candidate, front_start, front_end: self.fronts.len() as u32 });
+    }
+
+    /// Whether the path begins as those do that `tested` can hold for.
+    #[inline]
+    fn may_hold(&self, tested: &Tested, path: &[u8]) -> bool {
+        let front = tested.front_start as usize..tested.front_end as usize;
+        self.fronts.get(front).is_some_and(|front| path.starts_with(front))
     }
 
     /// The first route of `virtual_host`, whose index this is, that applies to `head`.
@@ -100,8 +125,15 @@ impl PathIndex {
             // The lists have no place in common: each route is in one source.
             let path = by_path.peek();
             let any = any_path.first().copied();
-            let test = tested.first().copied();
-            let next = [path, any, test].into_iter().flatten().min()?;
+            let by_then = [path, any].into_iter().flatten().min();
+            while let Some(first) = tested.first()
+                && by_then.is_none_or(|found| first.candidate < found)
+                && !self.may_hold(first, head.path)
+            {
+                tested = tested.get(1..).unwrap_or_default();
+            }
+            let test = tested.first().map(|tested| tested.candidate);
+            let next = by_then.into_iter().chain(test).min()?;
             let uri_holds = if path == Some(next) {
                 by_path.advance(next);
                 true

@@ -75,6 +75,7 @@ impl StringMatch {
 #[derive(Clone, Debug)]
 pub struct Regex {
     pattern: Box<str>,
+    front: Box<[u8]>,
     engine: Engine,
 }
 
@@ -107,7 +108,7 @@ impl Regex {
         // By itself first: `a)|(b` must not become valid by the group put around it.
         let (translated, unicode, _) = unanchored(pattern)?;
         let engine = compile(&format!(r"\A(?:{translated})\z"), unicode)?;
-        Ok(Regex { pattern: pattern.into(), engine })
+        Ok(Regex { pattern: pattern.into(), front: front(pattern).as_bytes().into(), engine })
     }
 
     /// The pattern as written.
@@ -115,11 +116,30 @@ impl Regex {
         &self.pattern
     }
 
+    /// What every match begins with; perhaps not all of it.
+    pub fn front(&self) -> &[u8] {
+        &self.front
+    }
+
     /// Whether the whole of `value` matches.
     #[inline]
     pub fn is_match(&self, value: &[u8]) -> bool {
         self.engine.is_match(value)
     }
+}
+
+/// A text that every match of `pattern` begins with, perhaps not the longest one: the letters before
+/// anything that has a meaning. None of a pattern with alternatives.
+fn front(pattern: &str) -> &str {
+    if pattern.contains('|') {
+        return "";
+    }
+    let pattern = pattern.strip_prefix('^').unwrap_or(pattern);
+    let itself = |letter: char| letter.is_ascii_alphanumeric() || "/_-~%:@=,;".contains(letter);
+    let end = pattern.find(|letter| !itself(letter)).unwrap_or(pattern.len());
+    // The last letter may be there any number of times, or not at all.
+    let repeated = pattern[end..].starts_with(['*', '?', '{']);
+    &pattern[..end.saturating_sub(usize::from(repeated))]
 }
 
 /// The pattern in the engine's dialect, whether it needs Unicode, and an engine that finds it anywhere.
@@ -286,6 +306,26 @@ mod tests {
     }
 
     #[test]
+    fn what_a_match_begins_with() {
+        for (pattern, expected) in [
+            ("/users/[0-9]+", "/users/"),
+            ("^/a", "/a"),
+            ("/ab*c", "/a"),
+            ("/ab?", "/a"),
+            ("/ab{0,2}", "/a"),
+            ("/ab+", "/ab"),
+            ("/a.b", "/a"),
+            ("/a|/b", ""),
+            ("/a(b|c)", ""),
+            ("(?i)/a", ""),
+            ("a*", ""),
+            (r"\/a", ""),
+        ] {
+            assert_eq!(front(pattern), expected, "{pattern}");
+        }
+    }
+
+    #[test]
     fn a_regex_matches_the_whole_string() {
         let cases: &[(&str, &str, bool)] = &[
             ("/a", "/a", true),
@@ -372,6 +412,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn every_match_begins_with_the_front(
+            pattern in r"\^?(\(\?i\))?([ab/]{1,3}|[ab][*+?|]|[ab]\{[01],2\}|\(b\|a\)|\[ab\]|\.|\$){1,4}",
+            values in prop::collection::vec("[abAB/]{0,5}", 1..20),
+        ) {
+            if let Ok(regex) = Regex::new(&pattern) {
+                for value in &values {
+                    let begins = value.as_bytes().starts_with(regex.front());
+                    prop_assert!(begins || !regex.is_match(value.as_bytes()), "{} {}", &pattern, value);
+                }
+            }
+        }
+
         #[test]
         fn any_pattern_is_survived(pattern in r"[\\\[\]\^(){}?*+|&~:\-a-cQExuR<>é.,0-9]{0,24}", value: Vec<u8>) {
             if let Ok(compiled) = StringMatch::regex(&pattern) {

@@ -188,6 +188,8 @@ pub enum RedirectPort {
     /// That of the request, unless the scheme changes and it was the old one's default.
     #[default]
     Keep,
+    /// That of the request, also when it was the old scheme's default.
+    AsSent,
     /// None: the scheme's default.
     Default,
     /// This one, left out when it is the scheme's default.

@@ -78,13 +78,6 @@ fn gateway(findings: &mut Findings<'_, Gateway>) {
             let field = format!("{field}.port.protocol");
             findings.warn(CODE, &field, "served as plain HTTP: gRPC-Web is not translated yet", "");
         }
-        let redirect = server.tls.as_ref().is_some_and(|tls| tls.https_redirect == Some(true));
-        unless_absent(
-            findings,
-            redirect,
-            format!("{field}.tls.httpsRedirect"),
-            "requests are served in clear text",
-        );
         let unix = server.bind.as_deref().is_some_and(|bind| bind.starts_with("unix://"));
         unless_absent(findings, unix, format!("{field}.bind"), "nothing listens there");
     }

@@ -2,7 +2,6 @@
 //! requests with what must come of them. A new case needs no Rust.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::Path;
 
 use http_body_util::{BodyExt, Empty};
@@ -13,9 +12,11 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 
 use crate::support::gateway::free_port;
-use crate::support::gateway::ringress;
 use crate::support::raw::Raw;
 use crate::support::{Gateway, Upstream, block_on, manifests};
+
+mod coverage;
+mod explain;
 
 /// A file of cases.
 #[derive(Deserialize)]
@@ -103,9 +104,22 @@ struct Expected {
     route: Option<String>,
     /// `%UPSTREAM_CLUSTER_RAW%`.
     cluster: Option<String>,
+    /// The status that `explain` tells where it is another: of a gRPC request it tells the HTTP
+    /// status, which the gateway turns into a `grpc-status`.
+    explained_status: Option<u16>,
+    /// Of a repeated request: the upstreams of which one, whichever it is, gives all answers.
+    #[serde(default)]
+    sticky: Vec<String>,
     /// Of a repeated request: how many of the answers came from each upstream, least and most.
     #[serde(default)]
     shares: BTreeMap<String, (u32, u32)>,
+}
+
+impl Expected {
+    /// May the answers come from several upstreams?
+    fn is_of_several(&self) -> bool {
+        !self.shares.is_empty() || !self.sticky.is_empty()
+    }
 }
 
 fn get() -> String {
@@ -266,7 +280,7 @@ fn judge(case: &Case, answers: &[Answer], upstreams: &BTreeMap<&str, Upstream>) 
         if let Some(upstream) = &answer.upstream {
             *counts.entry(upstream).or_default() += 1;
         }
-        if expect.shares.is_empty() && answer.upstream != expect.upstream {
+        if !expect.is_of_several() && answer.upstream != expect.upstream {
             return Some(format!("from {:?} instead of {:?}", answer.upstream, expect.upstream));
         }
         for (name, value) in &expect.headers {
@@ -292,6 +306,11 @@ fn judge(case: &Case, answers: &[Answer], upstreams: &BTreeMap<&str, Upstream>) 
         {
             return Some(format!("body {:?} instead of {body:?}", answer.body));
         }
+    }
+    if !expect.sticky.is_empty() {
+        let one = counts.len() == 1;
+        let known = counts.keys().all(|name| expect.sticky.iter().any(|other| other == name));
+        return (!one || !known).then(|| format!("not all answers from one upstream: {counts:?}"));
     }
     for (name, (least, most)) in &expect.shares {
         let count = counts.remove(name.as_str()).unwrap_or(0);
@@ -336,7 +355,7 @@ fn unexpected(
     upstreams: &BTreeMap<&str, Upstream>,
     before: &[usize],
 ) -> Option<String> {
-    if case.expect.upstream.is_some() || !case.expect.shares.is_empty() {
+    if case.expect.upstream.is_some() || case.expect.is_of_several() {
         return None;
     }
     let got = upstreams
@@ -366,101 +385,6 @@ fn logged(case: &Case, gateway: &Gateway, log: &Path, index: usize) -> Option<St
     })
 }
 
-/// The same cases through `ringress explain`, which sends nothing: the same answers of the gateway, the
-/// same destination, the same head upstream.
-fn explain(file: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance").join(file);
-    let text = std::fs::read_to_string(&path).expect("the file is there");
-    let suite: Suite = serde_saphyr::from_str(&text).expect("read by the other runner too");
-    if !suite.arguments.is_empty() {
-        return;
-    }
-    let names = suite.services.iter().chain(&suite.upstreams);
-    let addresses: BTreeMap<&str, SocketAddr> = names
-        .enumerate()
-        .map(|(index, name)| (name.as_str(), ([127, 0, 0, 1], 20_001 + index as u16).into()))
-        .collect();
-    let directory = tempfile::TempDir::new().expect("a directory");
-    let mut config = suite.manifests.clone();
-    for (name, address) in &addresses {
-        config = config.replace(&format!("@{name}@"), &address.port().to_string());
-    }
-    std::fs::write(directory.path().join("manifests.yaml"), config).expect("written");
-    for name in &suite.services {
-        let service = manifests::service(name, &[addresses[name.as_str()]]);
-        std::fs::write(directory.path().join(format!("{name}.yaml")), service).expect("written");
-    }
-    let folder = directory.path().display().to_string();
-    let mut failures = Vec::new();
-    for case in suite.cases.iter().filter(|case| !case.request.raw) {
-        let asked = &case.request;
-        let request = format!("{} http://{}{}", asked.method, asked.host, asked.path);
-        let port = asked.port.to_string();
-        let mut arguments = vec!["explain", &folder, &request, "--format", "json"];
-        arguments.extend(["--client", "127.0.0.1", "--port", &port]);
-        let fields: Vec<String> =
-            asked.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
-        arguments.extend(fields.iter().flat_map(|field| ["-H", field.as_str()]));
-        let output = ringress(&arguments);
-        let problem = match serde_json::from_slice(&output.stdout) {
-            Ok(answer) => judge_explained(case, &answer, &addresses),
-            Err(_) => Some(String::from_utf8_lossy(&output.stderr).into_owned()),
-        };
-        failures.extend(problem.map(|problem| format!("{file}: {}: {problem}", case.name)));
-    }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
-}
-
-fn judge_explained(
-    case: &Case,
-    answer: &serde_json::Value,
-    addresses: &BTreeMap<&str, SocketAddr>,
-) -> Option<String> {
-    let expect = &case.expect;
-    let mut expected: Vec<&str> = expect.shares.keys().map(String::as_str).collect();
-    expected.extend(expect.upstream.as_deref());
-    for name in &expected {
-        let address = addresses[name].to_string();
-        let mut endpoints = answer["destinations"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .flat_map(|destination| destination["endpoints"].as_array().into_iter().flatten());
-        if !endpoints.any(|endpoint| endpoint["address"] == address.as_str()) {
-            return Some(format!("no destination at {name}: {answer}"));
-        }
-    }
-    if expected.is_empty() {
-        let reply = &answer["reply"];
-        if reply["status"] != expect.status {
-            return Some(format!("status {} instead of {}", reply["status"], expect.status));
-        }
-        let details = expect.details.as_deref();
-        if details.is_some_and(|details| reply["details"] != details) {
-            return Some(format!("{} instead of {details:?}", reply["details"]));
-        }
-        return None;
-    }
-    let head = answer["upstreamRequest"].as_str().unwrap_or_default();
-    let target = head.split(' ').nth(1);
-    if expect.target.is_some() && expect.target.as_deref() != target {
-        return Some(format!("target {target:?} instead of {:?}", expect.target));
-    }
-    let field = |name: &str| {
-        let mut fields = head.lines().filter_map(|line| line.split_once(": "));
-        fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
-    };
-    for (name, value) in &expect.seen {
-        if field(name) != Some(value) {
-            return Some(format!("{name}: {:?} instead of {value:?}", field(name)));
-        }
-    }
-    expect.unseen.iter().find_map(|name| {
-        let value = field(name)?;
-        Some(format!("{name}: {value}, which was to be absent"))
-    })
-}
-
 macro_rules! conformance {
     ($($name:ident)*) => {
         $(
@@ -474,7 +398,7 @@ macro_rules! conformance {
             $(
                 #[test]
                 fn $name() {
-                    super::explain(concat!(stringify!($name), ".yaml"));
+                    super::explain::run(concat!(stringify!($name), ".yaml"));
                 }
             )*
         }
@@ -484,6 +408,9 @@ macro_rules! conformance {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
             for entry in std::fs::read_dir(folder).expect("the folder") {
                 let name = entry.expect("an entry").file_name().into_string().expect("text");
+                if name == "COVERAGE.md" {
+                    continue;
+                }
                 let known = [$(concat!(stringify!($name), ".yaml")),*];
                 assert!(known.contains(&name.as_str()), "{name} is run by no test");
             }
@@ -493,25 +420,43 @@ macro_rules! conformance {
 
 conformance! {
     balancing
+    catch_alls
     cors
+    delegate_conflicts
     delegates
+    destination_rules
     destinations
     direct_responses
+    endpoints
+    faults
+    forwarded
+    gateway_names
     gateways
     header_operations
+    header_orders
     headers
     hello
+    host_edges
     hosts
+    https_redirects
+    https_redirects_trusted
+    local_replies
+    match_edges
     matches
     merging
     normalization
+    ordering
     paths
     query
+    redirect_ports
     redirects
     rewrites
+    server_protocols
     service_entries
     service_hosts
     subsets
+    targets
+    trusted_proxies
     weights
     wildcard_servers
 }

@@ -12,6 +12,7 @@ const HONOURED: &[&str] = &[
     "Gateway spec.servers[].bind",
     "Gateway spec.servers[].hosts",
     "Gateway spec.servers[].port",
+    "Gateway spec.servers[].tls.httpsRedirect",
     // No effect in Istio: not used by gateways, a prefix of Envoy's statistics.
     "Gateway spec.servers[].defaultEndpoint",
     "Gateway spec.servers[].name",
