@@ -1,15 +1,23 @@
 //! What the resources mean: every finding at once, each with its place. An error belongs to one
 //! object, which is refused alone; warnings change nothing.
 //!
-//! One file per kind, then `references` (names that point nowhere), and `unsupported`: every field
-//! that is read but not honoured yet says so. The rules are Istio's (behaviour 11); codes are those
-//! of its analyzer where it has one.
+//! One file per kind, or per part of a large one; then what needs more than one object to see:
+//! `references` (names that point nowhere), `gateway_analysis` and `service_analysis`; and
+//! `unsupported`: every field that is read but not honoured yet says so. The rules are Istio's
+//! (behaviour 11); codes are those of its analyzer where it has one.
 
 mod destination_rule;
 mod gateway;
+mod gateway_analysis;
+mod http_route;
+mod l4_route;
+mod load_balancer;
+mod metadata;
 mod names;
 mod references;
 mod route_policy;
+mod server_tls;
+mod service_analysis;
 mod service_entry;
 mod shadowed;
 #[cfg(test)]
@@ -19,7 +27,23 @@ mod virtual_service;
 
 use std::collections::BTreeMap;
 
-use crate::config::{Diagnostic, Object, ResourceSet, Severity};
+use crate::config::{Diagnostic, Object, ResourceSet, Severity, codes};
+
+/// Protocols of ports that Istio knows, of which a gateway serves some.
+const PROTOCOLS: [&str; 12] = [
+    "HTTP",
+    "HTTPS",
+    "HTTP2",
+    "GRPC",
+    "GRPC-WEB",
+    "HTTP_PROXY",
+    "TCP",
+    "TLS",
+    "UDP",
+    "MONGO",
+    "MYSQL",
+    "REDIS",
+];
 
 /// What the judge must know besides the resources.
 #[derive(Clone, Debug)]
@@ -58,6 +82,8 @@ pub fn validate(resources: &ResourceSet, options: &ValidateOptions) -> Vec<Diagn
         service_entry::validate(&mut Findings::of(object, &mut diagnostics));
     }
     references::validate(resources, options, &mut diagnostics);
+    gateway_analysis::validate(resources, options, &mut diagnostics);
+    service_analysis::validate(resources, options, &mut diagnostics);
     unsupported::validate(resources, options, &mut diagnostics);
     diagnostics
 }
@@ -73,6 +99,7 @@ impl<'o, S: crate::config::Spec> Findings<'o, S> {
         Findings { object, diagnostics }
     }
 
+    /// Without a help of its own a finding has that of its code.
     fn add(
         &mut self,
         severity: Severity,
@@ -81,13 +108,18 @@ impl<'o, S: crate::config::Spec> Findings<'o, S> {
         message: &str,
         help: &str,
     ) {
-        let help = (!help.is_empty()).then_some(help);
+        let of_code = || codes::find(code).map(|code| code.mend);
+        let help = if help.is_empty() { of_code() } else { Some(help) };
         self.diagnostics.push(self.object.diagnostic(severity, code, field, message, help));
     }
 
     /// The object breaks a rule of the schema (IST0106).
     fn error(&mut self, field: &str, message: &str, help: &str) {
         self.add(Severity::Error, "IST0106", field, message, help);
+    }
+
+    fn info(&mut self, code: &'static str, field: &str, message: &str, help: &str) {
+        self.add(Severity::Info, code, field, message, help);
     }
 
     fn warn(&mut self, code: &'static str, field: &str, message: &str, help: &str) {

@@ -11,13 +11,21 @@ mod analyzers;
 mod fields;
 mod rules;
 
+/// What is found in a text. Whatever it is, it says what to do.
 fn found(text: &str) -> Vec<Diagnostic> {
     let directory = TempDir::new().expect("a directory");
     fs::write(directory.path().join("a.yaml"), text).expect("written");
     let loaded = load(&[directory.path().to_owned()]);
     let documents = loaded.files.into_iter().flat_map(|file| file.outcome.expect("YAML"));
     let resources = documents.map(|document| document.result.expect("typed"));
-    validate(&ResourceSet::from_resources(resources), &ValidateOptions::default())
+    let found = validate(&ResourceSet::from_resources(resources), &ValidateOptions::default());
+    for finding in &found {
+        let generic = codes::find(finding.code).map(|code| code.mend);
+        let rule = matches!(finding.code, "IST0106" | "IST0133");
+        assert!(finding.help.is_some(), "no help: {finding:?}");
+        assert!(!rule || finding.help.as_deref() != generic, "no help of its own: {finding:?}");
+    }
+    found
 }
 
 fn gateway(servers: &str) -> String {
