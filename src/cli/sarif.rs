@@ -54,7 +54,7 @@ fn level(severity: Severity) -> &'static str {
 
 fn result(found: &Diagnostic, root: &Path, fallback: &Path) -> Value {
     let title = found.title();
-    let text = match &found.help {
+    let text = match found.mend() {
         Some(help) => format!("{title} (help: {help})"),
         None => title,
     };

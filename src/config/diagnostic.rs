@@ -7,7 +7,7 @@ use std::sync::Arc;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 
-use super::{Position, ResourceKey};
+use super::{Position, ResourceKey, codes};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -83,7 +83,7 @@ pub struct Diagnostic {
     pub place: Option<Place>,
     /// What is wrong.
     pub message: String,
-    /// What to do.
+    /// What to do, when more can be said than the code's mend.
     pub help: Option<String>,
 }
 
@@ -116,6 +116,13 @@ impl Diagnostic {
         title
     }
 
+    /// What to do: of the finding itself, or else what its code has. Good news needs none.
+    pub fn mend(&self) -> Option<&str> {
+        let of_code = || codes::find(self.code).map(|code| code.mend);
+        let needed = self.severity != Severity::Info;
+        self.help.as_deref().or_else(|| of_code().filter(|_| needed))
+    }
+
     /// As text with the line that it is about, in the manner of rustc.
     pub fn to_text(&self, color: bool) -> String {
         let title = self.title();
@@ -141,8 +148,8 @@ impl Diagnostic {
                     .element(annotate_snippets::Origin::path(path).line(line).char_column(column)),
             };
         }
-        if let Some(help) = &self.help {
-            group = group.element(Level::HELP.message(help.clone()));
+        if let Some(help) = self.mend() {
+            group = group.element(Level::HELP.message(help.to_owned()));
         }
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         renderer.render(&[group])
@@ -159,7 +166,7 @@ impl Diagnostic {
             "line": self.place.as_ref().map(|place| place.position.line),
             "column": self.place.as_ref().map(|place| place.position.column),
             "message": self.message,
-            "help": self.help,
+            "help": self.mend(),
         })
     }
 }

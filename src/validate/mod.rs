@@ -27,7 +27,7 @@ mod virtual_service;
 
 use std::collections::BTreeMap;
 
-use crate::config::{Diagnostic, Object, ResourceSet, Severity, codes};
+use crate::config::{Diagnostic, Object, ResourceSet, Severity};
 
 /// Protocols of ports that Istio knows, of which a gateway serves some.
 const PROTOCOLS: [&str; 12] = [
@@ -99,7 +99,7 @@ impl<'o, S: crate::config::Spec> Findings<'o, S> {
         Findings { object, diagnostics }
     }
 
-    /// Without a help of its own a finding has that of its code.
+    /// With an empty `help` the mend of the code is what is shown.
     fn add(
         &mut self,
         severity: Severity,
@@ -108,8 +108,7 @@ impl<'o, S: crate::config::Spec> Findings<'o, S> {
         message: &str,
         help: &str,
     ) {
-        let of_code = || codes::find(code).map(|code| code.mend);
-        let help = if help.is_empty() { of_code() } else { Some(help) };
+        let help = (!help.is_empty()).then_some(help);
         self.diagnostics.push(self.object.diagnostic(severity, code, field, message, help));
     }
 

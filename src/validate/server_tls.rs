@@ -104,6 +104,10 @@ fn settings(findings: &mut Of<'_>, tls: &ServerTlsSettings, here: &str) {
         findings.error(here, "certificates from more than one source", "keep one of them");
     }
     if passthrough {
+        if given(&tls.ca_crl) && given(&tls.credential_name) {
+            let message = "`caCrl` does not go with `credentialName`";
+            findings.error(&format!("{here}.caCrl"), message, "put the list into the Secret");
+        }
         return;
     }
     for (name, count) in [
@@ -115,16 +119,17 @@ fn settings(findings: &mut Of<'_>, tls: &ServerTlsSettings, here: &str) {
             findings.warn("IST0133", &format!("{here}.{name}"), &message, "keep two of them");
         }
     }
-    if given(&tls.ca_crl) && given(&tls.credential_name) {
-        let message = "`caCrl` does not go with `credentialName`";
-        findings.error(&format!("{here}.caCrl"), message, "put the list into the Secret (ca.crl)");
+    if given(&tls.credential_name) || !tls.credential_names.is_empty() {
+        if given(&tls.ca_crl) {
+            let message = "`caCrl` is not used with a credential";
+            let help = "put the list into the Secret (ca.crl)";
+            findings.warn("IST0133", &format!("{here}.caCrl"), message, help);
+        }
+        return;
     }
     if given(&tls.ca_crl) && mode == TlsMode::Simple {
         let message = "`caCrl` says nothing in mode SIMPLE: no client certificate is asked for";
         findings.error(&format!("{here}.caCrl"), message, "use mode MUTUAL, or remove it");
-    }
-    if given(&tls.credential_name) || !tls.credential_names.is_empty() {
-        return;
     }
     let mutual = matches!(mode, TlsMode::Mutual | TlsMode::OptionalMutual);
     if mutual && !given(&tls.ca_certificates) {

@@ -7,14 +7,20 @@ use super::names::{
     is_wildcard_domain,
 };
 use super::{Findings, PROTOCOLS, metadata};
-use crate::config::service_entry::{Resolution, ServiceEntry, ServicePort, WorkloadEntry};
+use crate::config::service_entry::{
+    Location, Resolution, ServiceEntry, ServicePort, WorkloadEntry,
+};
 
 /// Protocols that have the host on the wire.
 const NAMED_PROTOCOLS: [&str; 7] =
     ["HTTP", "HTTPS", "HTTP2", "GRPC", "GRPC-WEB", "HTTP_PROXY", "TLS"];
+/// Protocols of which the gateway sees connections, not requests.
+const CONNECTION_PROTOCOLS: [&str; 6] = ["TCP", "HTTPS", "TLS", "MONGO", "REDIS", "MYSQL"];
 /// Protocols of hosts that are resolved as requests name them.
 const DYNAMIC_PROTOCOLS: [&str; 4] = ["HTTP", "HTTP2", "GRPC", "TLS"];
 const UNIX: &str = "unix://";
+/// Label of objects that a waypoint serves.
+const USE_WAYPOINT: &str = "istio.io/use-waypoint";
 
 type Of<'o> = Findings<'o, ServiceEntry>;
 
@@ -110,6 +116,14 @@ fn ports(findings: &mut Of<'_>, spec: &ServiceEntry) {
 }
 
 fn addresses(findings: &mut Of<'_>, spec: &ServiceEntry) {
+    let resolved = matches!(resolution(spec), Resolution::Dns | Resolution::DnsRoundRobin);
+    let by_connection =
+        |port: &ServicePort| CONNECTION_PROTOCOLS.contains(&protocol(port).as_str());
+    let shared = resolved && !spec.addresses.is_empty() && spec.hosts.len() > 1;
+    if shared && spec.ports.iter().any(by_connection) {
+        let message = "connections to `addresses` cannot tell which of the hosts is meant";
+        findings.warn("IST0133", "spec.hosts", message, "write a ServiceEntry for each host");
+    }
     let by_address = matches!(resolution(spec), Resolution::None | Resolution::Static);
     for (index, address) in spec.addresses.iter().enumerate() {
         let field = format!("spec.addresses[{index}]");
@@ -208,6 +222,12 @@ fn dynamic(findings: &mut Of<'_>, spec: &ServiceEntry) {
     if !spec.addresses.is_empty() || !spec.endpoints.is_empty() {
         let message = "DYNAMIC_DNS has no `addresses` and `endpoints`";
         findings.error("spec", message, "remove them");
+    }
+    let waypoint = findings.object.meta.labels.get(USE_WAYPOINT);
+    let waypoint = waypoint.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("none"));
+    if spec.location == Some(Location::MeshInternal) && waypoint.is_some() {
+        let message = "DYNAMIC_DNS inside of the mesh does not go with a waypoint";
+        findings.error("spec.location", message, "use `location: MESH_EXTERNAL`");
     }
     for (index, port) in spec.ports.iter().enumerate() {
         let protocol = protocol(port);

@@ -40,6 +40,10 @@ fn findings(path: &Path) -> Vec<Value> {
     let found: Vec<Value> = serde_json::from_slice(&output.stdout).expect("a JSON array");
     let errors = found.iter().any(|found| found["severity"] == "error");
     assert_eq!(output.status.code(), Some(i32::from(errors)), "{found:?}");
+    // Whatever is wrong, something can be done about it.
+    for finding in found.iter().filter(|found| found["severity"] != "info") {
+        assert!(finding["help"].as_str().is_some_and(|help| !help.is_empty()), "{finding}");
+    }
     found
 }
 
