@@ -38,118 +38,121 @@ macro_rules! codes {
 codes! {
     "IST0002" "Deprecated" Warning:
         "A field is deprecated.",
-        "Use the field that the finding names.";
+        "use the field that the finding names";
     "IST0101" "ReferencedResourceNotFound" Warning:
         "A name points to nothing: a Gateway, a host, a port, a subset or a Secret.",
-        "Mend the name, or add what it names to the manifests that are checked.";
+        "mend the name, or add what it names to the manifests that are checked";
     "IST0106" "SchemaValidationError" Error:
         "The object breaks a rule of Istio's schema or validation. It is not served.",
-        "Mend the field that the finding points to.";
+        "mend the field that the finding points to";
     "IST0112" "VirtualServiceDestinationPortSelectorRequired" Warning:
         "A destination names a service with several ports, but no port.",
-        "Add `port: {number}` to the destination.";
+        "add `port: {number}` to the destination";
     "IST0118" "PortNameIsNotUnderNamingConvention" Info:
         "The name of a Service's port does not begin with a protocol.",
-        "Name it `http`, `http-…`, `grpc`, `tcp-…`, or set `appProtocol`.";
+        "name it `http`, `http-…`, `grpc`, `tcp-…`, or set `appProtocol`";
     "IST0127" "NoMatchingWorkloadsFound" Info:
         "A Gateway selects other gateways than this one.",
-        "Check with the labels of its own gateway: --labels key=value.";
+        "check with the labels of its own gateway: --labels key=value";
     "IST0128" "NoServerCertificateVerificationDestinationLevel" Warning:
         "A DestinationRule uses TLS, but the server's certificate is not verified.",
-        "Add `caCertificates` and `subjectAltNames`.";
+        "add `caCertificates` and `subjectAltNames`";
     "IST0129" "NoServerCertificateVerificationPortLevel" Warning:
         "A DestinationRule uses TLS for a port, but the server's certificate is not verified.",
-        "Add `caCertificates` and `subjectAltNames` for that port.";
+        "add `caCertificates` and `subjectAltNames` for that port";
     "IST0130" "VirtualServiceUnreachableRule" Warning:
         "A rule is never used: an earlier one takes all its requests.",
-        "Move it to the front, narrow the earlier rule, or remove it.";
+        "move it to the front, narrow the earlier rule, or remove it";
     "IST0131" "VirtualServiceIneffectiveMatch" Warning:
         "A match never decides: a match of an earlier rule takes its requests.",
-        "Put the narrower match first, or remove this one.";
+        "put the narrower match first, or remove this one";
     "IST0132" "VirtualServiceHostNotFoundInGateway" Warning:
         "No server of the VirtualService's Gateways has its host.",
-        "Add the host to a server of the Gateway, or mend the host.";
+        "add the host to a server of the Gateway, or mend the host";
     "IST0133" "SchemaValidationWarning" Warning:
         "Istio's validation accepts the object with a warning.",
-        "Mend the field that the finding points to.";
+        "mend the field that the finding points to";
     "IST0134" "ServiceEntryAddressesRequired" Warning:
         "A ServiceEntry has a TCP port, but no addresses to tell it from others.",
-        "Add `addresses`.";
+        "add `addresses`";
     "IST0138" "GatewayDuplicateCertificate" Warning:
         "Two Gateways use one certificate: a browser may use a connection of one for hosts of the other.",
-        "Put the servers with one certificate into one Gateway.";
+        "put the servers with one certificate into one Gateway";
     "IST0140" "IngressRouteRulesNotAffected" Warning:
         "Subsets of a VirtualService for the mesh have no effect on requests through a gateway.",
-        "Name the subset in the destination of the gateway's VirtualService too.";
+        "name the subset in the destination of the gateway's VirtualService too";
     "IST0145" "ConflictingGateways" Warning:
         "Two Gateways have the same port and host.",
-        "Give them different hosts or ports, or merge them.";
+        "give them different hosts or ports, or merge them";
     "IST0150" "ExternalNameServiceTypeInvalidPortName" Warning:
         "A port of an ExternalName Service is called `tcp`: other traffic of that port may be caught by it.",
-        "Name the port after what is spoken on it.";
+        "name the port after what is spoken on it";
     "IST0161" "InvalidGatewayCredential" Warning:
         "The Secret that a Gateway names is there, but has no usable certificate and key.",
-        "Give it `tls.crt` and `tls.key` in PEM.";
+        "give it `tls.crt` and `tls.key` in PEM";
     "IST0162" "GatewayPortNotDefinedOnService" Warning:
         "The gateway's Service does not have the port of a Gateway's server.",
-        "Add the port to the Service, or use one that it has.";
+        "add the port to the Service, or use one that it has";
     "IST0165" "ReferencedInternalGateway" Warning:
         "A VirtualService names a Gateway that Istio generates for itself.",
-        "Name a Gateway of your own.";
+        "name a Gateway of your own";
     "IST0173" "DestinationRuleSubsetNotSelectPods" Warning:
         "A subset selects none of the endpoints of its service.",
-        "Mend the subset's labels, or label the endpoints.";
+        "mend the subset's labels, or label the endpoints";
     "IST0174" "UnknownDestinationRuleHost" Warning:
         "The host of a DestinationRule is no known service.",
-        "Mend the host, or add the Service or ServiceEntry.";
+        "mend the host, or add the Service or ServiceEntry";
     "IST0177" "ConflictingServiceEntryProtocol" Warning:
         "ServiceEntries give one host and port different protocols.",
-        "Give all of them the same protocol.";
+        "give all of them the same protocol";
     "RNG0001" "UnreadableFile" Error:
         "A file or directory cannot be read.",
-        "Check the path and its permissions.";
+        "check the path and its permissions";
     "RNG0002" "NotYaml" Error:
         "A file is not valid YAML. No object of it is taken.",
-        "Mend the syntax at that place.";
+        "mend the syntax at that place";
     "RNG0003" "SkippedKind" Info:
         "Objects of a kind that this gateway does not serve were left out.",
-        "Nothing, unless the gateway should serve them.";
+        "nothing, unless the gateway should serve them";
     "RNG0004" "DuplicateKey" Error:
         "A key stands twice in one mapping.",
-        "Remove one of the two.";
+        "remove one of the two";
     "RNG0005" "NotAnObject" Error:
         "A document is no object: kind, version or name is missing or unknown.",
-        "Give it `apiVersion`, `kind` and `metadata.name`.";
+        "give it `apiVersion`, `kind` and `metadata.name`";
     "RNG0006" "DuplicateObject" Error:
         "Two objects have the same kind, namespace and name. The first is used.",
-        "Give one of them another name or namespace.";
+        "give one of them another name or namespace";
     "RNG0100" "NotHonoured" Warning:
         "A field of Istio is read, but this version does not honour it.",
-        "Remove the field, or do without what it does until it is honoured.";
+        "remove the field, or do without what it does until it is honoured";
     "RNG0101" "FramingHeader" Warning:
         "An operation on a header that frames messages has no effect: only the gateway sets it.",
-        "Remove the operation.";
+        "remove the operation";
     "RNG0201" "NotAnAddress" Error:
         "A server's `bind` is nothing that can be listened on.",
-        "Give it an IP address, or remove the server.";
+        "give it an IP address, or remove the server";
     "RNG0202" "RouteTableTooLarge" Error:
         "The route table of a port cannot be built.",
-        "Reduce what the finding names.";
+        "reduce what the finding names";
     "RNG0203" "PolicyNotBuilt" Error:
         "A match or policy of a rule cannot be built. It is left out.",
-        "Mend the field that the finding points to.";
+        "mend the field that the finding points to";
     "RNG0204" "DelegateNotFound" Warning:
         "A rule delegates to a VirtualService that is not there or not visible. The rule is left out.",
-        "Mend `delegate`, or add the VirtualService; it must have no hosts.";
+        "mend `delegate`, or add the VirtualService; it must have no hosts";
     "RNG0205" "MergedHost" Info:
         "Two VirtualServices have the same host on one Gateway: their rules are merged in order of age, then name.",
-        "Keep the rules of one host in one VirtualService, or delegate.";
+        "keep the rules of one host in one VirtualService, or delegate";
+    "RNG0206" "UnevenWeights" Warning:
+        "The weights of several destinations do not add up to 100, or one of them has none.",
+        "let the weights add up to 100";
     "RNG0301" "OldTlsVersion" Warning:
         "A server asks for TLS before 1.2, which is never spoken here.",
-        "Use `minProtocolVersion: TLSV1_2`.";
+        "use `minProtocolVersion: TLSV1_2`";
     "RNG0302" "OutlierDetectionWithoutEffect" Warning:
         "Outlier detection can eject no endpoint: one of them is more than `maxEjectionPercent` allows.",
-        "Set `maxEjectionPercent` to 100 divided by the number of endpoints, or more.";
+        "set `maxEjectionPercent` to 100 divided by the number of endpoints, or more";
 }
 
 #[cfg(test)]
@@ -185,8 +188,10 @@ mod tests {
         let names: BTreeSet<&str> = CODES.iter().map(|code| code.name).collect();
         assert_eq!(names.len(), CODES.len(), "every code has a name of its own");
         for code in CODES {
+            assert!(code.meaning.ends_with('.'), "{}: a sentence", code.id);
+            assert!(!code.mend.is_empty() && !code.mend.ends_with('.'), "{}: a help", code.id);
             for text in [code.meaning, code.mend] {
-                assert!(text.ends_with('.') && !text.contains('|'), "{}: {text}", code.id);
+                assert!(!text.contains('|'), "{}: {text} breaks the table", code.id);
             }
         }
         assert_eq!(find("IST0101").map(|code| code.name), Some("ReferencedResourceNotFound"));

@@ -192,7 +192,7 @@ pub(super) fn string_match(
         StringMatch::Regex(pattern) => {
             if let Err(error) = Compiled::regex(pattern) {
                 let help = "use RE2 syntax: no look-around, no back-references";
-                findings.error(field, &error.to_string(), help);
+                findings.error(&format!("{field}.regex"), &error.to_string(), help);
             }
         }
         _ => {}

@@ -32,6 +32,7 @@ pub(super) fn validate(
     for object in resources.virtual_services() {
         let mut findings = Findings::of(object, diagnostics);
         gateways(&mut findings, &known);
+        match_gateways(&mut findings, &known);
         for (index, route) in object.spec.http.iter().enumerate() {
             let field = format!("spec.http[{index}]");
             delegate(&mut findings, &known, route, &field);
@@ -261,6 +262,34 @@ fn gateways(findings: &mut Findings<'_, VirtualService>, known: &Known<'_>) {
                 &format!("no server of its gateways has the host `{host}` for {namespace}"),
                 "add the host to a server of the Gateway",
             );
+        }
+    }
+}
+
+/// Matches for Gateways that the VirtualService is not bound to never hold.
+fn match_gateways(findings: &mut Findings<'_, VirtualService>, known: &Known<'_>) {
+    let object = findings.object;
+    let namespace = &object.meta.namespace;
+    let resolve = |name| resolve_gateway(name, namespace, &known.options.cluster_domain);
+    let bound: Vec<_> = object.spec.gateways.iter().map(|name| resolve(name)).collect();
+    // A delegate is bound to what its roots are.
+    if object.spec.hosts.is_empty() {
+        return;
+    }
+    for (index, route) in object.spec.http.iter().enumerate() {
+        for (at, condition) in route.match_.iter().enumerate() {
+            let mut names = condition.gateways.iter().map(|name| resolve(name));
+            let some = names.any(|name| match bound.is_empty() {
+                // Without gateways it is for the mesh.
+                true => name.is_none(),
+                false => bound.contains(&name),
+            });
+            if !condition.gateways.is_empty() && !some {
+                let field = format!("spec.http[{index}].match[{at}].gateways");
+                let message = "never holds: the VirtualService is not bound to these Gateways";
+                let help = "add them to `spec.gateways`, or remove them here";
+                findings.warn("IST0131", &field, message, help);
+            }
         }
     }
 }

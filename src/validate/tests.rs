@@ -98,7 +98,7 @@ fn virtual_services_are_judged() {
         (format!("{{{to}, redirect: {{uri: /a}}}}"), "spec.http[0]", "more than one"),
         (
             format!("{{match: [{{uri: {{regex: \"(?=a)\"}}}}], {to}}}"),
-            "spec.http[0].match[0].uri",
+            "spec.http[0].match[0].uri.regex",
             "RE2",
         ),
         (

@@ -131,11 +131,30 @@ pub(super) fn weights(findings: &mut Of<'_>, weights: &[Option<u32>], field: &st
             "the weights of several destinations are all 0",
             "give at least one a weight",
         );
+    } else if weights.len() > 1 {
+        shares(findings, weights, total, field);
     }
     for (index, weight) in weights.iter().enumerate() {
         if weight.is_some_and(|weight| i32::try_from(weight).is_err()) {
             let field = format!("{field}.route[{index}].weight");
             findings.error(&field, "the weight is larger than 2147483647", "write a smaller one");
         }
+    }
+}
+
+/// Weights are relative: what each comes to, when that is not what is written.
+fn shares(findings: &mut Of<'_>, weights: &[Option<u32>], total: u64, field: &str) {
+    if let Some(index) = weights.iter().position(Option::is_none) {
+        let message = "no weight beside destinations that have one: it gets no requests";
+        let help = "give it a weight, or remove it";
+        findings.warn("RNG0206", &format!("{field}.route[{index}]"), message, help);
+    } else if total != 100 {
+        let shares: Vec<String> = weights
+            .iter()
+            .map(|weight| u64::from(weight.unwrap_or(0)) * 1000 / total)
+            .map(|mille| format!("{}.{} %", mille / 10, mille % 10))
+            .collect();
+        let message = format!("the weights add up to {total}: {}", shares.join(", "));
+        findings.info("RNG0206", &format!("{field}.route"), &message, "");
     }
 }

@@ -386,3 +386,50 @@ fn what_is_said_of_localities() {
         assert_eq!(errors(&format!("distribute: [{distribute}]")), expected, "{distribute}");
     }
 }
+
+#[test]
+fn matches_for_gateways_that_it_is_not_bound_to() {
+    let base = format!("{}{}", entry(&[]), gateway("g", HTTP, "hosts: [\"*\"]"));
+    let routes = |bound: &str, of_match: &str| {
+        let spec = format!(
+            "{{hosts: [a.com], gateways: {bound}, \
+             http: [{{match: [{{gateways: {of_match}}}], redirect: {{uri: /a}}}}]}}"
+        );
+        format!("{base}{}", object("VirtualService", "{name: v}", &spec))
+    };
+    let never = &["IST0131 v spec.http[0].match[0].gateways"][..];
+    for (bound, of_match, expected) in [
+        ("[g]", "[default/g]", &[][..]),
+        ("[g, mesh]", "[mesh]", &[]),
+        ("[]", "[mesh]", &[]),
+        ("[g]", "[mesh]", never),
+        ("[g]", "[other/g]", never),
+        ("[]", "[g]", never),
+    ] {
+        assert_found(&routes(bound, of_match), expected);
+    }
+}
+
+#[test]
+fn weights_are_relative() {
+    let said = |weights: &[&str]| -> Vec<(String, String)> {
+        let route: Vec<String> = weights
+            .iter()
+            .map(|weight| format!("{{destination: {{host: a.com}}{weight}}}"))
+            .collect();
+        let spec = format!("{{hosts: [a.com], http: [{{route: [{}]}}]}}", route.join(", "));
+        found(&format!("{}{}", entry(&[]), object("VirtualService", "{name: v}", &spec)))
+            .into_iter()
+            .filter(|found| found.code == "RNG0206")
+            .map(|found| (found.field, found.message))
+            .collect()
+    };
+    for fine in [&[""][..], &[", weight: 7"], &[", weight: 99", ", weight: 1"]] {
+        assert_eq!(said(fine), [], "{fine:?}");
+    }
+    let shares = said(&[", weight: 1", ", weight: 2", ", weight: 0"]);
+    let message = "the weights add up to 3: 33.3 %, 66.6 %, 0.0 %";
+    assert_eq!(shares, [("spec.http[0].route".to_owned(), message.to_owned())]);
+    let without = said(&[", weight: 100", ""]);
+    assert_eq!(without[0].0, "spec.http[0].route[1]");
+}
