@@ -141,10 +141,10 @@ codes! {
     "RNG0204" "DelegateNotFound" Warning:
         "A rule delegates to a VirtualService that is not there or not visible. The rule is left out.",
         "mend `delegate`, or add the VirtualService; it must have no hosts";
-    "RNG0205" "MergedHost" Info:
+    "RNG0210" "MergedHost" Info:
         "Two VirtualServices have the same host on one Gateway: their rules are merged in order of age, then name.",
         "keep the rules of one host in one VirtualService, or delegate";
-    "RNG0206" "UnevenWeights" Warning:
+    "RNG0211" "UnevenWeights" Warning:
         "The weights of several destinations do not add up to 100, or one of them has none.",
         "let the weights add up to 100";
     "RNG0301" "OldTlsVersion" Warning:

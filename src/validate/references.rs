@@ -378,7 +378,7 @@ fn subset(
 }
 
 /// Hosts of several VirtualServices on one Gateway: Istio merges their rules without a word
-/// (RNG0205).
+/// (RNG0210).
 fn shared_hosts(resources: &ResourceSet, known: &Known<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let mut first: HashMap<(&str, &str, String), &Object<VirtualService>> = HashMap::new();
     for object in resources.virtual_services() {
@@ -405,7 +405,7 @@ fn shared_hosts(resources: &ResourceSet, known: &Known<'_>, diagnostics: &mut Ve
                     other.key()
                 );
                 let field = format!("spec.hosts[{index}]");
-                Findings::of(object, diagnostics).info("RNG0205", &field, &message, "");
+                Findings::of(object, diagnostics).info("RNG0210", &field, &message, "");
             }
         }
     }

@@ -147,7 +147,7 @@ fn shares(findings: &mut Of<'_>, weights: &[Option<u32>], total: u64, field: &st
     if let Some(index) = weights.iter().position(Option::is_none) {
         let message = "no weight beside destinations that have one: it gets no requests";
         let help = "give it a weight, or remove it";
-        findings.warn("RNG0206", &format!("{field}.route[{index}]"), message, help);
+        findings.warn("RNG0211", &format!("{field}.route[{index}]"), message, help);
     } else if total != 100 {
         let shares: Vec<String> = weights
             .iter()
@@ -155,6 +155,6 @@ fn shares(findings: &mut Of<'_>, weights: &[Option<u32>], total: u64, field: &st
             .map(|mille| format!("{}.{} %", mille / 10, mille % 10))
             .collect();
         let message = format!("the weights add up to {total}: {}", shares.join(", "));
-        findings.info("RNG0206", &format!("{field}.route"), &message, "");
+        findings.info("RNG0211", &format!("{field}.route"), &message, "");
     }
 }

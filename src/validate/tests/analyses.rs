@@ -216,7 +216,7 @@ fn hosts_of_several_virtual_services() {
     };
     let base = format!("{}{}", entry(&[]), gateway("g", HTTP, "hosts: [\"*\"]"));
     let text = format!("{base}{}{}", routes("one", "x.com"), routes("two", "x.com"));
-    assert_found(&text, &["RNG0205 two spec.hosts[0]"]);
+    assert_found(&text, &["RNG0210 two spec.hosts[0]"]);
     assert_found(&format!("{base}{}{}", routes("one", "x.com"), routes("two", "y.com")), &[]);
 }
 
@@ -420,7 +420,7 @@ fn weights_are_relative() {
         let spec = format!("{{hosts: [a.com], http: [{{route: [{}]}}]}}", route.join(", "));
         found(&format!("{}{}", entry(&[]), object("VirtualService", "{name: v}", &spec)))
             .into_iter()
-            .filter(|found| found.code == "RNG0206")
+            .filter(|found| found.code == "RNG0211")
             .map(|found| (found.field, found.message))
             .collect()
     };
