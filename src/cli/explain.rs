@@ -23,7 +23,7 @@ use crate::proxy::request::{self, Decision};
 use crate::proxy::scratch::Scratch;
 use crate::proxy::{ListenerSlot, Replica, WorkerContext};
 use crate::snapshot::{Forward, RetryPolicy, Route, RouteAction, Snapshot};
-use crate::upstream::ClusterStates;
+use crate::upstream::{ClusterStates, Pick, SharedClusters};
 
 /// How often chance is asked for an answer that goes upstream.
 const CHANCES: usize = 64;
@@ -174,7 +174,11 @@ async fn answer(
     driver: Driver,
 ) -> Result<Value, String> {
     let context = WorkerContext::new(WorkerId(0), driver, None);
-    let clusters = ClusterStates::new(&snapshot, None, &mut context.random.borrow_mut());
+    let clusters = {
+        let shared = SharedClusters::new(&snapshot, &SharedClusters::default());
+        let mut random = context.random.borrow_mut();
+        ClusterStates::new(&snapshot, &shared, None, &mut random, 0)
+    };
     let replica = Rc::new(Replica { snapshot, clusters });
     *context.replica.borrow_mut() = Rc::clone(&replica);
     let opened = &replica.snapshot.listeners[listener];
@@ -182,7 +186,7 @@ async fn answer(
     let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
     let address = socket.as_ref().map_err(|error| error.to_string())?.local_addr();
     let address = address.map_err(|error| error.to_string())?;
-    let stream = crate::net::connect::connect(address, Duration::from_secs(5), driver);
+    let stream = crate::net::connect::connect(address, Duration::from_secs(5), driver, None);
     let stream = stream.await.map_err(|error| error.to_string())?;
     let slot =
         ListenerSlot { address: opened.address, route_table: Cell::new(Some(opened.route_table)) };
@@ -219,7 +223,10 @@ async fn answer(
         Decision::Forward { cluster, .. } => {
             destinations(&mut answer, &replica.snapshot, &scratch);
             let state = replica.clusters.get(cluster);
-            if state.pick(&mut context.random.borrow_mut(), &[], None).is_none() {
+            let any = Pick { tried: &[], avoid_tried: true, elsewhere: false, hash: scratch.hash };
+            let configured = replica.snapshot.cluster(cluster);
+            let mut random = context.random.borrow_mut();
+            if state.pick(configured, &mut random, &any, 0).is_none() {
                 answer["reply"] = reply(ProxyError::NoHealthyUpstream);
             }
             answer["upstreamRequest"] = String::from_utf8_lossy(&scratch.request).into();

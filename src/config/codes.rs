@@ -141,6 +141,9 @@ codes! {
     "RNG0204" "DelegateNotFound" Warning:
         "A rule delegates to a VirtualService that is not there or not visible. The rule is left out.",
         "mend `delegate`, or add the VirtualService; it must have no hosts";
+    "RNG0205" "PassthroughBalancing" Warning:
+        "A DestinationRule asks for PASSTHROUGH, by which a gateway would call itself.",
+        "name an algorithm";
     "RNG0210" "MergedHost" Info:
         "Two VirtualServices have the same host on one Gateway: their rules are merged in order of age, then name.",
         "keep the rules of one host in one VirtualService, or delegate";

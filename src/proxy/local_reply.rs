@@ -41,6 +41,9 @@ pub async fn send(
         && plan.is_some_and(|plan| may_keep_alive(context, downstream, plan));
     let grpc_status = error.grpc_status();
     write(context, plan, &answer, grpc_status, keep_alive, scratch);
+    if error == ProxyError::UpstreamOverflow {
+        insert_field(&mut scratch.response, b"x-envoy-overloaded: true\r\n");
+    }
     scratch.info.response_code = answer.status;
     header_edits::edit_response(scratch, downstream);
     let info = &mut scratch.info;
@@ -49,6 +52,12 @@ pub async fn send(
         info.response_body_bytes = answer.body.len() as u64;
     }
     send_written(context, downstream, scratch, keep_alive).await
+}
+
+/// Put a field behind the status line of a head.
+fn insert_field(head: &mut Vec<u8>, field: &[u8]) {
+    let end = memchr::memchr(b'\n', head).map_or(head.len(), |at| at + 1);
+    head.splice(end..end, field.iter().copied());
 }
 
 /// Answer as a route is configured to: a redirect, a fixed response, or what its CORS policy says to a

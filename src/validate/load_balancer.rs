@@ -6,7 +6,7 @@ use super::Findings;
 use super::metadata::duration;
 use crate::config::destination_rule::{
     ConsistentHashLb, DestinationRule, LoadBalancerSettings, LocalityFailover, LocalityLbSetting,
-    Warmup,
+    SimpleLb, Warmup,
 };
 
 const MAGLEV_SIZE_MAX: u64 = 5_000_011;
@@ -31,6 +31,11 @@ pub(super) fn validate(
     if policies.iter().filter(|given| **given).count() > 1 {
         let message = "`simple`, `consistentHash` and `backendUtilization` exclude each other";
         findings.error(field, message, "keep one of them");
+    }
+    if balancer.simple == Some(SimpleLb::Passthrough) {
+        let message = "PASSTHROUGH sends to the address that the client called: here the gateway's own. \
+                       LEAST_REQUEST is used; in Istio such requests fail";
+        findings.warn("RNG0205", &format!("{field}.simple"), message, "name an algorithm");
     }
     if let Some(slow_start) = &balancer.warmup {
         warmup(findings, slow_start, &format!("{field}.warmup"));

@@ -109,13 +109,16 @@ impl Gateway {
             .arg("run")
             .arg("--config")
             .arg(directory.path())
-            .args(["--bind", "127.0.0.1", "--workers", "2", "--admin-only", "--admin-port", "0"])
+            .args(["--bind", "127.0.0.1", "--admin-only", "--admin-port", "0"])
             .arg(format!("--port-map=80={port}"))
             .args(arguments)
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if !arguments.contains(&"--workers") {
+            command.args(["--workers", "2"]);
+        }
         change(&mut command);
         let mut child = command.spawn().expect("the binary starts");
         let log = Arc::new(Mutex::new(String::new()));
