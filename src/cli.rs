@@ -6,6 +6,7 @@ mod demo;
 mod doctor;
 mod explain;
 pub mod options;
+mod sarif;
 
 use std::process::ExitCode;
 

@@ -20,8 +20,9 @@ pub(super) struct CheckOptions {
     gateway: GatewayOptions,
 
     /// How to print what was found.
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    // `--format` is its name of older versions.
+    #[arg(long, alias = "format", value_name = "FORM", value_enum, default_value_t = Output::Text)]
+    output: Output,
 
     /// Exit with 1 on warnings too.
     #[arg(long)]
@@ -29,11 +30,13 @@ pub(super) struct CheckOptions {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum Output {
     /// For people, with the lines that it is about.
     Text,
     /// One JSON array.
     Json,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
 }
 
 /// Check and print. Exit code 1 on errors.
@@ -42,8 +45,8 @@ pub(super) fn run(options: &CheckOptions) -> ExitCode {
     let count =
         |severity| reading.diagnostics.iter().filter(|found| found.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-    match options.format {
-        Format::Text => {
+    match options.output {
+        Output::Text => {
             let color = std::io::stdout().is_terminal();
             for found in &reading.diagnostics {
                 println!("{}\n", found.to_text(color));
@@ -56,9 +59,14 @@ pub(super) fn run(options: &CheckOptions) -> ExitCode {
                 reading.snapshot.clusters.len()
             );
         }
-        Format::Json => {
+        Output::Json => {
             let list: Vec<_> = reading.diagnostics.iter().map(|found| found.to_json()).collect();
             println!("{}", serde_json::Value::Array(list));
+        }
+        Output::Sarif => {
+            let root = std::env::current_dir().unwrap_or_default();
+            let fallback = options.paths.first().map_or(root.as_path(), PathBuf::as_path);
+            println!("{}", super::sarif::log(&reading.diagnostics, &root, fallback));
         }
     }
     if errors > 0 || (options.strict && warnings > 0) {

@@ -71,7 +71,7 @@ impl de::Error for TypeError {
 }
 
 /// The name that a misspelt one most likely means.
-pub(super) fn closest<'n>(wrong: &str, names: &[&'n str]) -> Option<&'n str> {
+pub(crate) fn closest<'n>(wrong: &str, names: &[&'n str]) -> Option<&'n str> {
     names
         .iter()
         .map(|name| (distance(&wrong.to_lowercase(), &name.to_lowercase()), *name))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 
-use super::{Position, ResourceKey};
+use super::{Position, ResourceKey, codes};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -45,6 +45,16 @@ pub struct Place {
     pub hidden: bool,
 }
 
+impl Place {
+    /// Column after the word that the place points to; columns count characters from 1.
+    pub fn end_column(&self) -> usize {
+        let Position { line, column } = self.position;
+        let Some(text) = self.text.lines().nth(line.saturating_sub(1)) else { return column + 1 };
+        let word = text.get(span(text, column)).unwrap_or_default();
+        column + word.chars().count().max(1)
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.file.display(), self.position.line, self.position.column)
@@ -63,7 +73,7 @@ impl fmt::Debug for Place {
 pub struct Diagnostic {
     /// How bad it is.
     pub severity: Severity,
-    /// Istio's analyzer code where there is one (`IST0101`), else ours (`RNG0001`).
+    /// One of [`super::codes::CODES`].
     pub code: &'static str,
     /// The object that it is about.
     pub resource: Option<ResourceKey>,
@@ -73,7 +83,7 @@ pub struct Diagnostic {
     pub place: Option<Place>,
     /// What is wrong.
     pub message: String,
-    /// What to do.
+    /// What to do, when more can be said than the code's mend.
     pub help: Option<String>,
 }
 
@@ -92,7 +102,7 @@ impl Diagnostic {
     }
 
     /// What is said: object, field, message.
-    fn title(&self) -> String {
+    pub fn title(&self) -> String {
         let mut title = String::new();
         if let Some(resource) = &self.resource {
             title.push_str(&resource.to_string());
@@ -104,6 +114,13 @@ impl Diagnostic {
         }
         title.push_str(&self.message);
         title
+    }
+
+    /// What to do: of the finding itself, or else what its code has. Good news needs none.
+    pub fn mend(&self) -> Option<&str> {
+        let of_code = || codes::find(self.code).map(|code| code.mend);
+        let needed = self.severity != Severity::Info;
+        self.help.as_deref().or_else(|| of_code().filter(|_| needed))
     }
 
     /// As text with the line that it is about, in the manner of rustc.
@@ -131,8 +148,8 @@ impl Diagnostic {
                     .element(annotate_snippets::Origin::path(path).line(line).char_column(column)),
             };
         }
-        if let Some(help) = &self.help {
-            group = group.element(Level::HELP.message(help.clone()));
+        if let Some(help) = self.mend() {
+            group = group.element(Level::HELP.message(help.to_owned()));
         }
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         renderer.render(&[group])
@@ -149,15 +166,20 @@ impl Diagnostic {
             "line": self.place.as_ref().map(|place| place.position.line),
             "column": self.place.as_ref().map(|place| place.position.column),
             "message": self.message,
-            "help": self.help,
+            "help": self.mend(),
         })
     }
 }
 
-/// The bytes of the word at a column of a line.
+/// The bytes of the word at a column of a line; what stands in quotes is one word.
 fn span(line: &str, column: usize) -> std::ops::Range<usize> {
     let start = line.char_indices().nth(column.saturating_sub(1)).map_or(line.len(), |(at, _)| at);
     let rest = &line[start..];
+    if let Some(quote) = rest.chars().next().filter(|letter| matches!(letter, '"' | '\''))
+        && let Some(end) = rest[1..].find(quote)
+    {
+        return start..start + end + 2;
+    }
     let length = rest.find([' ', ',', ':', '}', ']', '#']).unwrap_or(rest.len());
     let length = if length == 0 { rest.chars().next().map_or(0, char::len_utf8) } else { length };
     start..start + length

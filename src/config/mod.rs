@@ -3,6 +3,7 @@
 //!
 //! Nothing here judges what the resources mean: that is [`crate::validate`].
 
+pub mod codes;
 pub mod deserialize;
 pub mod destination_rule;
 pub mod diagnostic;

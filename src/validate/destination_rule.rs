@@ -1,28 +1,26 @@
 //! Rules of DestinationRule (behaviour 11.4).
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::time::Duration;
 
-use super::Findings;
-use super::names::{is_dns_label, is_domain, is_port, is_wildcard_domain};
-use super::virtual_service::export_to;
+use super::metadata::duration;
+use super::names::{is_address, is_dns_label, is_domain, is_port, is_wildcard_domain};
+use super::{Findings, load_balancer, metadata};
 use crate::config::destination_rule::{
     ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, DestinationRule, H2UpgradePolicy,
-    LoadBalancerSettings, LocalityFailover, LocalityLbSetting, OutlierDetection, SimpleLb,
-    TrafficPolicy,
+    LoadBalancerSettings, OutlierDetection, TrafficPolicy,
 };
-use crate::config::scalar;
 
 type Of<'o> = Findings<'o, DestinationRule>;
 
 pub(super) fn validate(findings: &mut Of<'_>) {
+    metadata::validate(findings);
     let spec = &findings.object.spec;
     if !is_wildcard_domain(&spec.host) {
         let message = format!("`{}` is not the host of a service", spec.host);
-        findings.error("spec.host", &message, "");
+        findings.error("spec.host", &message, "write the name of a Service, or a host");
     }
-    export_to(findings, &spec.export_to);
+    metadata::export_to(findings, &spec.export_to);
     if let Some(policy) = &spec.traffic_policy {
         traffic_policy(findings, policy, "spec.trafficPolicy");
     }
@@ -35,22 +33,17 @@ pub(super) fn validate(findings: &mut Of<'_>) {
         }
         if !names.insert(&subset.name) {
             let message = format!("a second subset named `{}`", subset.name);
-            findings.error(&format!("{field}.name"), &message, "");
+            findings.error(&format!("{field}.name"), &message, "rename or remove it");
         }
+        metadata::labels(findings, &subset.labels, &format!("{field}.labels"));
         if let Some(policy) = &subset.traffic_policy {
             traffic_policy(findings, policy, &format!("{field}.trafficPolicy"));
         }
     }
     let own = &findings.object.meta.namespace;
     if let Some(selector) = &spec.workload_selector {
-        let labels = &selector.match_labels;
-        if labels
-            .iter()
-            .any(|(key, value)| key.is_empty() || key.contains('*') || value.contains('*'))
-        {
-            let field = "spec.workloadSelector.matchLabels";
-            findings.error(field, "empty keys and wildcards select nothing", "");
-        }
+        let field = "spec.workloadSelector.matchLabels";
+        metadata::selector(findings, &selector.match_labels, field);
         if spec.export_to.iter().any(|scope| scope != "." && scope != own) {
             let message = "a rule with `workloadSelector` holds in its own namespace only";
             findings.error("spec.exportTo", message, "write `exportTo: [\".\"]` or leave it out");
@@ -73,17 +66,34 @@ fn traffic_policy(findings: &mut Of<'_>, policy: &TrafficPolicy, field: &str) {
     if let Some(tunnel) = &policy.tunnel {
         let field = format!("{field}.tunnel");
         if !matches!(tunnel.protocol.as_deref().unwrap_or(""), "" | "CONNECT" | "POST") {
-            findings.error(&format!("{field}.protocol"), "neither CONNECT nor POST", "");
+            findings.error(
+                &format!("{field}.protocol"),
+                "neither CONNECT nor POST",
+                "CONNECT is usual",
+            );
         }
-        if !is_domain(&tunnel.target_host) && tunnel.target_host.parse::<IpAddr>().is_err() {
-            findings.error(&format!("{field}.targetHost"), "not a host", "");
+        if !is_domain(&tunnel.target_host) && !is_address(&tunnel.target_host) {
+            findings.error(
+                &format!("{field}.targetHost"),
+                "not a host",
+                "write a domain name or an IP address",
+            );
         }
         if !is_port(tunnel.target_port) {
-            findings.error(&format!("{field}.targetPort"), "not a port (1 to 65535)", "");
+            let field = format!("{field}.targetPort");
+            findings.error(&field, "not a port (1 to 65535)", "such as 443");
         }
     }
+    if let Some(budget) = &policy.retry_budget {
+        let field = format!("{field}.retryBudget");
+        if budget.percent.is_some_and(|percent| !(0.0..=100.0).contains(&percent)) {
+            let field = format!("{field}.percent");
+            findings.error(&field, "not a percentage (0 to 100)", "20 is the default");
+        }
+        duration(findings, budget.budget_interval, &format!("{field}.budgetInterval"));
+    }
     if policy.tunnel.is_some() && policy.proxy_protocol.is_some() {
-        findings.error(field, "`tunnel` and `proxyProtocol` exclude each other", "");
+        findings.error(field, "`tunnel` and `proxyProtocol` exclude each other", "keep one");
     }
     blocks(
         findings,
@@ -96,7 +106,7 @@ fn traffic_policy(findings: &mut Of<'_>, policy: &TrafficPolicy, field: &str) {
     for (index, settings) in policy.port_level_settings.iter().enumerate() {
         let field = format!("{field}.portLevelSettings[{index}]");
         if !settings.port.as_ref().is_some_and(|port| is_port(port.number)) {
-            findings.error(&field, "a port entry needs `port: {number}`", "");
+            findings.error(&field, "a port entry needs `port: {number}`", "add it");
         }
         let empty = settings.load_balancer.is_none()
             && settings.connection_pool.is_none()
@@ -125,172 +135,63 @@ fn blocks(
     field: &str,
 ) {
     if let Some(balancer) = balancer {
-        load_balancer(findings, balancer, &format!("{field}.loadBalancer"));
+        let field = format!("{field}.loadBalancer");
+        load_balancer::validate(findings, balancer, outlier.is_some(), &field);
     }
     if let Some(pool) = pool {
         connection_pool(findings, pool, &format!("{field}.connectionPool"));
     }
     if let Some(outlier) = outlier {
-        for (name, value) in [
-            ("maxEjectionPercent", outlier.max_ejection_percent),
-            ("minHealthPercent", outlier.min_health_percent),
-        ] {
-            if value.is_some_and(|value| !(0..=100).contains(&value)) {
-                let field = format!("{field}.outlierDetection.{name}");
-                findings.error(&field, "not a percentage (0 to 100)", "");
-            }
-        }
-        duration(findings, outlier.interval, &format!("{field}.outlierDetection.interval"));
-        let ejection = format!("{field}.outlierDetection.baseEjectionTime");
-        duration(findings, outlier.base_ejection_time, &ejection);
-        if outlier.consecutive_errors.is_some() {
-            let field = format!("{field}.outlierDetection.consecutiveErrors");
-            findings.warn("IST0002", &field, "deprecated", "use `consecutive5xxErrors`");
-        }
+        outlier_detection(findings, outlier, &format!("{field}.outlierDetection"));
     }
     if let Some(tls) = tls {
         client_tls(findings, tls, &format!("{field}.tls"));
     }
 }
 
-fn load_balancer(findings: &mut Of<'_>, balancer: &LoadBalancerSettings, field: &str) {
-    let policies = [
-        balancer.simple.is_some(),
-        balancer.consistent_hash.is_some(),
-        balancer.backend_utilization.is_some(),
-    ];
-    if policies.iter().filter(|given| **given).count() > 1 {
-        let message = "`simple`, `consistentHash` and `backendUtilization` exclude each other";
-        findings.error(field, message, "keep one of them");
-    }
-    if balancer.simple == Some(SimpleLb::Passthrough) {
-        let message = "PASSTHROUGH sends to the address that the client called: here the gateway's own. \
-                       LEAST_REQUEST is used; in Istio such requests fail";
-        findings.warn("RNG0205", &format!("{field}.simple"), message, "name an algorithm");
-    }
-    if let Some(warmup) = &balancer.warmup {
-        let field = format!("{field}.warmup");
-        if warmup.duration.is_none() {
-            findings.error(&field, "`duration` is missing", "");
-        }
-        if warmup.aggression.is_some_and(|aggression| aggression <= 0.0) {
-            findings.error(&format!("{field}.aggression"), "not above 0", "");
-        }
-        if warmup.minimum_percent.is_some_and(|share| !(0.0..=100.0).contains(&share)) {
-            findings.error(&format!("{field}.minimumPercent"), "not a percentage (0 to 100)", "");
-        }
-        duration(findings, warmup.duration, &format!("{field}.duration"));
-    }
-    duration(findings, balancer.warmup_duration_secs, &format!("{field}.warmupDurationSecs"));
-    if balancer.locality_lb_setting.is_some() && balancer.zone_aware_lb_setting.is_some() {
-        let message = "`localityLbSetting` and `zoneAwareLbSetting` exclude each other";
-        findings.error(field, message, "");
-    }
-    if let Some(locality) = &balancer.locality_lb_setting {
-        locality_setting(findings, locality, &format!("{field}.localityLbSetting"));
-    }
-    if let Some(zones) = &balancer.zone_aware_lb_setting {
-        let field = format!("{field}.zoneAwareLbSetting");
-        failover(findings, &zones.failover, &zones.failover_priority, &field);
-    }
-    let Some(hash) = &balancer.consistent_hash else { return };
-    let field = format!("{field}.consistentHash");
-    let keys = [
-        hash.http_header_name.is_some(),
-        hash.http_cookie.is_some(),
-        hash.use_source_ip == Some(true),
-        hash.http_query_parameter_name.is_some(),
-    ];
-    if keys.iter().filter(|given| **given).count() != 1 {
-        findings.error(&field, "exactly one kind of key is needed", "");
-    }
-    if hash.http_cookie.as_ref().is_some_and(|cookie| cookie.name.is_empty()) {
-        findings.error(&format!("{field}.httpCookie"), "the cookie needs a name", "");
-    }
-    for (index, attribute) in hash.http_cookie.iter().flat_map(|c| &c.attributes).enumerate() {
-        let before = hash.http_cookie.iter().flat_map(|cookie| &cookie.attributes).take(index);
-        let again = before.into_iter().any(|other| other.name == attribute.name);
-        if attribute.name.is_empty() || again {
-            let field = format!("{field}.httpCookie.attributes[{index}]");
-            findings.error(&field, "attributes need different names", "");
+fn outlier_detection(findings: &mut Of<'_>, outlier: &OutlierDetection, field: &str) {
+    for (name, value) in [
+        ("maxEjectionPercent", outlier.max_ejection_percent),
+        ("minHealthPercent", outlier.min_health_percent),
+    ] {
+        if value.is_some_and(|value| !(0..=100).contains(&value)) {
+            let field = format!("{field}.{name}");
+            findings.error(&field, "not a percentage (0 to 100)", "100 is all of them");
         }
     }
-    let algorithms = [hash.ring_hash.is_some(), hash.maglev.is_some()];
-    if algorithms.iter().all(|given| *given)
-        || (hash.minimum_ring_size.unwrap_or(0) > 0 && algorithms.contains(&true))
-    {
-        let message = "`ringHash`, `maglev` and `minimumRingSize` exclude each other";
-        findings.error(&field, message, "keep one of them");
+    duration(findings, outlier.interval, &format!("{field}.interval"));
+    duration(findings, outlier.base_ejection_time, &format!("{field}.baseEjectionTime"));
+    if outlier.consecutive_errors.is_some_and(|errors| errors != 0) {
+        let field = format!("{field}.consecutiveErrors");
+        findings.warn("IST0002", &field, "deprecated", "use `consecutive5xxErrors`");
     }
-    if let Some(size) = hash.maglev.as_ref().and_then(|maglev| maglev.table_size) {
-        // The bound first: primes of 64 bits would be looked for all day.
-        let prime =
-            || size > 1 && (2..).take_while(|n| n * n <= size).all(|n| !size.is_multiple_of(n));
-        if size >= 5_000_011 || !prime() {
-            let message = format!("{size} is not a prime below 5000011");
-            findings.error(&format!("{field}.maglev.tableSize"), &message, "65537 is usual");
+    let split = outlier.split_external_local_origin_errors == Some(true);
+    if !split && outlier.consecutive_local_origin_failures.unwrap_or(0) > 0 {
+        let field = format!("{field}.consecutiveLocalOriginFailures");
+        let message = "local failures are not told apart";
+        findings.error(&field, message, "add `splitExternalLocalOriginErrors: true`");
+    }
+    for (index, code) in outlier.outlier_detection_http_error_codes.iter().enumerate() {
+        if !(100..=599).contains(code) {
+            let field = format!("{field}.outlierDetectionHttpErrorCodes[{index}]");
+            findings.error(&field, &format!("{code} is not a status (100 to 599)"), "such as 503");
         }
     }
-}
-
-/// Rules of locality (behaviour 4.4).
-fn locality_setting(findings: &mut Of<'_>, locality: &LocalityLbSetting, field: &str) {
-    if !locality.distribute.is_empty() && !locality.failover.is_empty() {
-        findings.error(field, "`distribute` and `failover` exclude each other", "");
-    }
-    for (index, distribute) in locality.distribute.iter().enumerate() {
-        let field = format!("{field}.distribute[{index}]");
-        let sum: u64 = distribute.to.values().map(|share| u64::from(*share)).sum();
-        if distribute.to.values().any(|share| !(1..=100).contains(share)) || sum != 100 {
-            let message = format!("the shares are not 1 to 100 each and 100 together, but {sum}");
-            findings.error(&format!("{field}.to"), &message, "");
-        }
-        let mut before = locality.distribute.iter().take(index);
-        if before.any(|other| other.from == distribute.from) {
-            findings.error(&format!("{field}.from"), "this locality is given twice", "");
-        }
-    }
-    failover(findings, &locality.failover, &locality.failover_priority, field);
-}
-
-fn failover(
-    findings: &mut Of<'_>,
-    failover: &[LocalityFailover],
-    priority: &[String],
-    field: &str,
-) {
-    for (index, region) in failover.iter().enumerate() {
-        let field = format!("{field}.failover[{index}]");
-        if region.from == region.to {
-            findings.error(&field, "a region cannot take over from itself", "");
-        }
-        for (name, region) in [("from", &region.from), ("to", &region.to)] {
-            if region.contains(['/', '*']) {
-                findings.error(&format!("{field}.{name}"), "regions only, no `/` or `*`", "");
-            }
-        }
-    }
-    for (index, label) in priority.iter().enumerate() {
-        if !failover.is_empty() && label.starts_with("topology.") {
-            let message = format!("`failover` does not go with the topology label `{label}`");
-            findings.error(&format!("{field}.failoverPriority[{index}]"), &message, "");
-        }
-    }
-}
-
-fn duration(findings: &mut Of<'_>, value: Option<scalar::Duration>, field: &str) {
-    super::route_policy::duration(findings, value.map(Into::into), field);
 }
 
 fn connection_pool(findings: &mut Of<'_>, pool: &ConnectionPoolSettings, field: &str) {
     if pool.tcp.is_none() && pool.http.is_none() {
-        findings.error(field, "neither `tcp` nor `http`", "");
+        findings.error(field, "neither `tcp` nor `http`", "add one of them, or remove it");
     }
     if let Some(tcp) = &pool.tcp {
         if tcp.max_connections.is_some_and(|limit| limit < 0) {
-            findings.error(&format!("{field}.tcp.maxConnections"), "cannot be negative", "");
+            let field = format!("{field}.tcp.maxConnections");
+            findings.error(&field, "cannot be negative", "leave it out for no limit");
         }
         let timeout: Option<Duration> = tcp.connect_timeout.map(Into::into);
+        // 0s turns the idle timeout off.
+        let idle = tcp.idle_timeout.filter(|time| !time.0.is_zero());
+        duration(findings, idle, &format!("{field}.tcp.idleTimeout"));
         duration(
             findings,
             tcp.max_connection_duration,
@@ -304,20 +205,23 @@ fn connection_pool(findings: &mut Of<'_>, pool: &ConnectionPoolSettings, field: 
         let allowed = Duration::from_millis(1)..=Duration::from_secs(3600);
         if timeout.is_some_and(|timeout| !allowed.contains(&timeout)) {
             let field = format!("{field}.tcp.connectTimeout");
-            findings.error(&field, "not between 1ms and 1h", "");
+            findings.error(&field, "not between 1ms and 1h", "10s is the default");
+        } else {
+            duration(findings, timeout, &format!("{field}.tcp.connectTimeout"));
         }
     }
     if let Some(http) = &pool.http {
+        duration(findings, http.idle_timeout, &format!("{field}.http.idleTimeout"));
         if http.use_client_protocol == Some(true)
             && http.h2_upgrade_policy == Some(H2UpgradePolicy::Upgrade)
         {
             let field = format!("{field}.http.useClientProtocol");
-            findings.error(&field, "does not go with h2UpgradePolicy UPGRADE", "");
+            findings.error(&field, "does not go with h2UpgradePolicy UPGRADE", "keep one");
         }
         if let Some(ping) = &http.http2_keep_alive {
             let field = format!("{field}.http.http2KeepAlive");
             if ping.interval.is_none() || ping.timeout.is_none() {
-                findings.error(&field, "both `interval` and `timeout` are needed", "");
+                findings.error(&field, "both `interval` and `timeout` are needed", "add the other");
             }
             duration(findings, ping.interval, &format!("{field}.interval"));
             duration(findings, ping.timeout, &format!("{field}.timeout"));
@@ -330,29 +234,57 @@ fn connection_pool(findings: &mut Of<'_>, pool: &ConnectionPoolSettings, field: 
             ("maxConcurrentStreams", http.max_concurrent_streams),
         ] {
             if value.is_some_and(|value| value < 0) {
-                findings.error(&format!("{field}.http.{name}"), "cannot be negative", "");
+                let field = format!("{field}.http.{name}");
+                findings.error(&field, "cannot be negative", "leave it out for no limit");
             }
         }
     }
 }
 
 fn client_tls(findings: &mut Of<'_>, tls: &ClientTlsSettings, field: &str) {
-    let files = tls.client_certificate.is_some() && tls.private_key.is_some();
-    if tls.mode == Some(ClientTlsMode::Mutual) && !files && tls.credential_name.is_none() {
-        findings.error(
-            field,
-            "MUTUAL needs a client certificate",
-            "add `credentialName`, or `clientCertificate` and `privateKey`",
-        );
+    let given = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
+    let credential = tls.credential_name.as_deref().filter(|name| !name.is_empty());
+    let simple = tls.mode == Some(ClientTlsMode::Simple);
+    let mutual = tls.mode == Some(ClientTlsMode::Mutual);
+    let files = [
+        ("clientCertificate", given(&tls.client_certificate)),
+        ("privateKey", given(&tls.private_key)),
+        ("caCertificates", given(&tls.ca_certificates)),
+        ("caCrl", given(&tls.ca_crl)),
+    ];
+    if let Some(rest) = credential.and_then(|name| name.strip_prefix("configmap://")) {
+        let own = &findings.object.meta.namespace;
+        let (namespace, name) = rest.split_once('/').unwrap_or((own, rest));
+        if namespace != own || name.is_empty() {
+            let message = format!("a ConfigMap is read from the rule's own namespace `{own}` only");
+            let help = format!("write `configmap://{own}/name`");
+            findings.error(&format!("{field}.credentialName"), &message, &help);
+        }
     }
-    if tls.credential_name.is_some()
-        && (tls.client_certificate.is_some() || tls.private_key.is_some())
-    {
-        findings.error(field, "`credentialName` excludes certificate files", "");
+    if tls.insecure_skip_verify == Some(true) {
+        let rest = [
+            ("caCertificates", given(&tls.ca_certificates), simple || mutual),
+            ("subjectAltNames", !tls.subject_alt_names.is_empty(), simple || mutual),
+            ("credentialName", credential.is_some(), simple),
+        ];
+        for (name, _, _) in rest.iter().filter(|(_, set, counts)| *set && *counts) {
+            let message = "`insecureSkipVerify` excludes what would be verified";
+            let help = "remove it, or `insecureSkipVerify`";
+            findings.error(&format!("{field}.{name}"), message, help);
+        }
     }
-    if tls.insecure_skip_verify == Some(true)
-        && (tls.ca_certificates.is_some() || !tls.subject_alt_names.is_empty())
-    {
-        findings.error(field, "insecureSkipVerify excludes what would be verified", "");
+    if credential.is_some() && (simple || mutual) {
+        for (name, _) in files.iter().filter(|(_, set)| *set) {
+            let message = "`credentialName` excludes certificate files";
+            findings.error(&format!("{field}.{name}"), message, "keep one of them");
+        }
+        return;
+    }
+    for (name, set) in &files[..2] {
+        if mutual && !set {
+            let message = format!("mode MUTUAL needs `{name}`");
+            let help = "add `credentialName`, or `clientCertificate` and `privateKey`";
+            findings.error(field, &message, help);
+        }
     }
 }

@@ -1,15 +1,23 @@
 //! What the resources mean: every finding at once, each with its place. An error belongs to one
 //! object, which is refused alone; warnings change nothing.
 //!
-//! One file per kind, then `references` (names that point nowhere), and `unsupported`: every field
-//! that is read but not honoured yet says so. The rules are Istio's (behaviour 11); codes are those
-//! of its analyzer where it has one.
+//! One file per kind, or per part of a large one; then what needs more than one object to see:
+//! `references` (names that point nowhere), `gateway_analysis` and `service_analysis`; and
+//! `unsupported`: every field that is read but not honoured yet says so. The rules are Istio's
+//! (behaviour 11); codes are those of its analyzer where it has one.
 
 mod destination_rule;
 mod gateway;
+mod gateway_analysis;
+mod http_route;
+mod l4_route;
+mod load_balancer;
+mod metadata;
 mod names;
 mod references;
 mod route_policy;
+mod server_tls;
+mod service_analysis;
 mod service_entry;
 mod shadowed;
 #[cfg(test)]
@@ -20,6 +28,22 @@ mod virtual_service;
 use std::collections::BTreeMap;
 
 use crate::config::{Diagnostic, Object, ResourceSet, Severity};
+
+/// Protocols of ports that Istio knows, of which a gateway serves some.
+const PROTOCOLS: [&str; 12] = [
+    "HTTP",
+    "HTTPS",
+    "HTTP2",
+    "GRPC",
+    "GRPC-WEB",
+    "HTTP_PROXY",
+    "TCP",
+    "TLS",
+    "UDP",
+    "MONGO",
+    "MYSQL",
+    "REDIS",
+];
 
 /// What the judge must know besides the resources.
 #[derive(Clone, Debug)]
@@ -61,6 +85,8 @@ pub fn validate(resources: &ResourceSet, options: &ValidateOptions) -> Vec<Diagn
         service_entry::validate_workload(&mut Findings::of(object, &mut diagnostics));
     }
     references::validate(resources, options, &mut diagnostics);
+    gateway_analysis::validate(resources, options, &mut diagnostics);
+    service_analysis::validate(resources, options, &mut diagnostics);
     unsupported::validate(resources, options, &mut diagnostics);
     diagnostics
 }
@@ -76,6 +102,7 @@ impl<'o, S: crate::config::Spec> Findings<'o, S> {
         Findings { object, diagnostics }
     }
 
+    /// With an empty `help` the mend of the code is what is shown.
     fn add(
         &mut self,
         severity: Severity,
@@ -91,6 +118,10 @@ impl<'o, S: crate::config::Spec> Findings<'o, S> {
     /// The object breaks a rule of the schema (IST0106).
     fn error(&mut self, field: &str, message: &str, help: &str) {
         self.add(Severity::Error, "IST0106", field, message, help);
+    }
+
+    fn info(&mut self, code: &'static str, field: &str, message: &str, help: &str) {
+        self.add(Severity::Info, code, field, message, help);
     }
 
     fn warn(&mut self, code: &'static str, field: &str, message: &str, help: &str) {

@@ -1,134 +1,144 @@
 //! Rules of ServiceEntry and WorkloadEntry (behaviour 11.5).
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 
-use super::Findings;
-use super::names::{is_domain, is_port, is_wildcard_domain};
-use super::virtual_service::export_to;
-use crate::config::Spec;
-use crate::config::service_entry::{Resolution, ServiceEntry, ServicePort, WorkloadEntry};
+use super::names::{
+    is_address, is_dns_label, is_domain, is_partial_wildcard, is_port, is_socket_path, is_subnet,
+    is_wildcard_domain,
+};
+use super::{Findings, PROTOCOLS, metadata};
+use crate::config::service_entry::{
+    Location, Resolution, ServiceEntry, ServicePort, WorkloadEntry,
+};
 
-const PROTOCOLS: [&str; 13] = [
-    "HTTP",
-    "HTTPS",
-    "HTTP2",
-    "GRPC",
-    "GRPC-WEB",
-    "HTTP_PROXY",
-    "TCP",
-    "TLS",
-    "UDP",
-    "MONGO",
-    "MYSQL",
-    "REDIS",
-    "HBONE",
-];
-/// Protocols in which the host is not on the wire.
-const TCP_PROTOCOLS: [&str; 4] = ["TCP", "MONGO", "MYSQL", "REDIS"];
+/// Protocols that have the host on the wire.
+const NAMED_PROTOCOLS: [&str; 7] =
+    ["HTTP", "HTTPS", "HTTP2", "GRPC", "GRPC-WEB", "HTTP_PROXY", "TLS"];
+/// Protocols of which the gateway sees connections, not requests.
+const CONNECTION_PROTOCOLS: [&str; 6] = ["TCP", "HTTPS", "TLS", "MONGO", "REDIS", "MYSQL"];
+/// Protocols of hosts that are resolved as requests name them.
+const DYNAMIC_PROTOCOLS: [&str; 4] = ["HTTP", "HTTP2", "GRPC", "TLS"];
+const UNIX: &str = "unix://";
+/// Label of objects that a waypoint serves.
+const USE_WAYPOINT: &str = "istio.io/use-waypoint";
 
-pub(super) fn validate(findings: &mut Findings<'_, ServiceEntry>) {
+type Of<'o> = Findings<'o, ServiceEntry>;
+
+pub(super) fn validate(findings: &mut Of<'_>) {
+    metadata::validate(findings);
     let spec = &findings.object.spec;
+    hosts(findings, spec);
+    if let Some(selector) = &spec.workload_selector {
+        metadata::selector(findings, &selector.labels, "spec.workloadSelector.labels");
+        if !spec.endpoints.is_empty() {
+            let message = "`endpoints` and `workloadSelector` exclude each other";
+            findings.error("spec", message, "keep one of them");
+        }
+        if selector.labels.is_empty() {
+            let message = "no labels: it selects all workloads of the namespace";
+            findings.warn("IST0133", "spec.workloadSelector", message, "add `labels`");
+        }
+        if matches!(resolution(spec), Resolution::None | Resolution::DynamicDns) {
+            let message = "without resolution STATIC or DNS its workloads are not used";
+            let help = "use `resolution: STATIC`";
+            findings.warn("IST0133", "spec.workloadSelector", message, help);
+        }
+    }
+    ports(findings, spec);
+    endpoints(findings, spec);
+    addresses(findings, spec);
+    metadata::export_to(findings, &spec.export_to);
+}
+
+fn resolution(spec: &ServiceEntry) -> Resolution {
+    spec.resolution.unwrap_or(Resolution::None)
+}
+
+fn protocol(port: &ServicePort) -> String {
+    port.protocol.as_deref().unwrap_or("").to_ascii_uppercase()
+}
+
+fn hosts(findings: &mut Of<'_>, spec: &ServiceEntry) {
     if spec.hosts.is_empty() {
         findings.error("spec", "a ServiceEntry needs hosts", "add `hosts`");
     }
     for (index, host) in spec.hosts.iter().enumerate() {
+        let field = format!("spec.hosts[{index}]");
         if host == "*" || !is_wildcard_domain(host) {
             let message = format!("`{host}` is not the host of a service");
-            findings.error(&format!("spec.hosts[{index}]"), &message, "");
+            findings.error(&field, &message, "write a domain name, perhaps with `*.` before it");
+        } else if is_partial_wildcard(host) && resolution(spec) != Resolution::DynamicDns {
+            let message = format!("`{host}`: a wildcard for a part of a label");
+            findings.warn("IST0133", &field, &message, "write `*.` before a domain");
         }
     }
-    if !spec.endpoints.is_empty() && spec.workload_selector.is_some() {
-        findings.error("spec", "`endpoints` and `workloadSelector` exclude each other", "");
-    }
+}
+
+fn ports(findings: &mut Of<'_>, spec: &ServiceEntry) {
     let (mut names, mut numbers) = (HashSet::new(), HashSet::new());
     for (index, port) in spec.ports.iter().enumerate() {
         let field = format!("spec.ports[{index}]");
         if !is_port(port.number) {
             let message = format!("{} is not a port (1 to 65535)", port.number);
-            findings.error(&format!("{field}.number"), &message, "");
+            findings.error(&format!("{field}.number"), &message, "write the number of a port");
         }
         if port.target_port.is_some_and(|port| port != 0 && !is_port(port)) {
-            findings.error(&format!("{field}.targetPort"), "not a port (1 to 65535)", "");
+            let help = "leave it out when it is the same";
+            findings.error(&format!("{field}.targetPort"), "not a port (1 to 65535)", help);
         }
-        let protocol = port.protocol.as_deref().unwrap_or("");
-        if !protocol.is_empty() && !PROTOCOLS.contains(&protocol.to_ascii_uppercase().as_str()) {
+        let protocol = protocol(port);
+        if !protocol.is_empty() && !PROTOCOLS.contains(&protocol.as_str()) {
             let message = format!("unknown protocol `{protocol}`");
             let help = format!("one of: {}", PROTOCOLS.join(", "));
             findings.error(&format!("{field}.protocol"), &message, &help);
         }
         if port.name.is_empty() {
-            findings.error(&field, "the port needs a name", "");
+            findings.error(&field, "the port needs a name", "add `name`");
+        } else if !is_dns_label(&port.name) {
+            let message = format!("`{}` is not the name of a port", port.name);
+            findings.error(&format!("{field}.name"), &message, "letters, digits and dashes");
         }
         if !names.insert(&port.name) || !numbers.insert(port.number) {
-            findings.error(&field, "a second port with this name or number", "");
+            let help = "give each port a name and a number of its own";
+            findings.error(&field, "a second port with this name or number", help);
+        }
+        if matches!(protocol.as_str(), "" | "TCP") && spec.addresses.is_empty() {
+            let message = "other ServiceEntries with this TCP port cannot be told from it";
+            findings.warn("IST0134", &field, message, "add `addresses`, or a protocol");
         }
     }
-    endpoints(findings, spec);
-    addresses(findings, spec);
-    export_to(findings, &spec.export_to);
+    let nameless = |port: &ServicePort| !NAMED_PROTOCOLS.contains(&protocol(port).as_str());
+    let several = spec.hosts.len() > 1;
+    if several && resolution(spec) != Resolution::None && spec.ports.iter().any(nameless) {
+        let message = "with a TCP port there can be one host only";
+        findings.error("spec.hosts", message, "write a ServiceEntry for each host");
+    }
 }
 
-fn addresses(findings: &mut Findings<'_, ServiceEntry>, spec: &ServiceEntry) {
-    let resolution = spec.resolution.unwrap_or(Resolution::None);
-    let by_address = matches!(resolution, Resolution::None | Resolution::Static);
+fn addresses(findings: &mut Of<'_>, spec: &ServiceEntry) {
+    let resolved = matches!(resolution(spec), Resolution::Dns | Resolution::DnsRoundRobin);
+    let by_connection =
+        |port: &ServicePort| CONNECTION_PROTOCOLS.contains(&protocol(port).as_str());
+    let shared = resolved && !spec.addresses.is_empty() && spec.hosts.len() > 1;
+    if shared && spec.ports.iter().any(by_connection) {
+        let message = "connections to `addresses` cannot tell which of the hosts is meant";
+        findings.warn("IST0133", "spec.hosts", message, "write a ServiceEntry for each host");
+    }
+    let by_address = matches!(resolution(spec), Resolution::None | Resolution::Static);
     for (index, address) in spec.addresses.iter().enumerate() {
         let field = format!("spec.addresses[{index}]");
-        let (ip, length) = match address.split_once('/') {
-            Some((ip, length)) => (ip, Some(length)),
-            None => (address.as_str(), None),
-        };
-        let bits = match ip.parse::<IpAddr>() {
-            Ok(IpAddr::V4(_)) => 32,
-            Ok(IpAddr::V6(_)) => 128,
-            Err(_) => {
-                findings.error(&field, &format!("`{address}` is not an IP address or range"), "");
-                continue;
-            }
-        };
-        match length.map(str::parse::<u32>) {
-            None => {}
-            Some(Ok(length)) if length <= bits && by_address => {}
-            Some(Ok(length)) if length <= bits => {
-                let message = "a range of addresses needs resolution NONE or STATIC";
-                findings.error(&field, message, "");
-            }
-            Some(_) => findings.error(&field, &format!("`{address}` is not a range"), ""),
-        }
-    }
-    let tcp = |port: &ServicePort| {
-        let protocol = port.protocol.as_deref().unwrap_or("").to_ascii_uppercase();
-        TCP_PROTOCOLS.contains(&protocol.as_str())
-    };
-    if let Some(index) = spec.ports.iter().position(tcp) {
-        if spec.hosts.len() > 1 && resolution != Resolution::None {
-            let message = "with a TCP port there can be one host only";
-            findings.error("spec.hosts", message, "write a ServiceEntry for each host");
-        }
-        if spec.addresses.is_empty() && spec.workload_selector.is_none() {
-            let message = "other ServiceEntries with this TCP port cannot be told from it";
-            let field = format!("spec.ports[{index}]");
-            findings.warn("IST0134", &field, message, "add `addresses`");
-        }
-    }
-    if resolution == Resolution::DynamicDns {
-        if spec.hosts.iter().any(|host| !host.starts_with('*')) {
-            findings.error("spec.hosts", "DYNAMIC_DNS is for wildcard hosts", "");
-        }
-        if !spec.addresses.is_empty() || !spec.endpoints.is_empty() {
-            findings.error("spec", "DYNAMIC_DNS has no `addresses` and `endpoints`", "");
+        if !is_subnet(address) {
+            let message = format!("`{address}` is not an IP address or range");
+            findings.error(&field, &message, "write it as 10.1.2.3 or 10.0.0.0/8");
+        } else if address.contains('/') && !by_address {
+            let message = "a range of addresses needs resolution NONE or STATIC";
+            findings.error(&field, message, "write single addresses, or another resolution");
         }
     }
 }
 
-fn endpoints(findings: &mut Findings<'_, ServiceEntry>, spec: &ServiceEntry) {
-    let resolution = spec.resolution.unwrap_or(Resolution::None);
-    if spec.workload_selector.is_some()
-        && matches!(resolution, Resolution::None | Resolution::DynamicDns)
-    {
-        let message = "without resolution STATIC or DNS its workloads are not used";
-        findings.warn("IST0133", "spec.workloadSelector", message, "requests get 503 (UH)");
-    }
+fn endpoints(findings: &mut Of<'_>, spec: &ServiceEntry) {
+    let resolution = resolution(spec);
     match resolution {
         Resolution::None if !spec.endpoints.is_empty() => findings.error(
             "spec.endpoints",
@@ -141,71 +151,122 @@ fn endpoints(findings: &mut Findings<'_, ServiceEntry>, spec: &ServiceEntry) {
             findings.error("spec", "a wildcard host cannot be resolved", "add `endpoints`");
         }
         Resolution::DnsRoundRobin if spec.endpoints.len() > 1 => {
-            findings.error("spec.endpoints", "DNS_ROUND_ROBIN takes one endpoint", "");
+            let help = "keep one, or use `resolution: DNS`";
+            findings.error("spec.endpoints", "DNS_ROUND_ROBIN takes one endpoint", help);
         }
+        Resolution::DynamicDns => dynamic(findings, spec),
         _ => {}
     }
     for (index, endpoint) in spec.endpoints.iter().enumerate() {
         let field = format!("spec.endpoints[{index}]");
-        if endpoint.address.starts_with("unix://") && spec.ports.len() > 1 {
-            findings.error(&field, "a unix path serves one port", "");
-        }
-        workload(findings, endpoint, &field);
-        let is_address = endpoint.address.parse::<IpAddr>().is_ok();
-        let is_path = endpoint.address.starts_with("unix://");
-        let valid = match resolution {
-            Resolution::Static => is_address || is_path,
-            Resolution::Dns | Resolution::DnsRoundRobin => {
-                is_address || is_domain(&endpoint.address)
-            }
-            _ => true,
-        };
-        if !valid {
-            let message = format!("`{}` does not fit resolution {resolution:?}", endpoint.address);
-            findings.error(&format!("{field}.address"), &message, "");
-        }
-        for name in endpoint.ports.keys() {
+        address(findings, spec, endpoint, &field);
+        metadata::labels(findings, &endpoint.labels, &format!("{field}.labels"));
+        for (name, port) in &endpoint.ports {
+            let field = format!("{field}.ports[{name}]");
             if !spec.ports.iter().any(|known| known.name == *name) {
                 let message = format!("`{name}` is no port of this ServiceEntry");
-                findings.error(&format!("{field}.ports[{name}]"), &message, "");
+                findings.error(&field, &message, "use a name of `spec.ports`");
+            }
+            if !is_port(*port) {
+                let message = format!("{port} is not a port (1 to 65535)");
+                findings.error(&field, &message, "write the number of a port");
             }
         }
     }
 }
 
-/// Rules of an endpoint, written in a ServiceEntry or as an object of its own.
-fn workload<S: Spec>(findings: &mut Findings<'_, S>, entry: &WorkloadEntry, field: &str) {
-    if let Some(path) = entry.address.strip_prefix("unix://") {
-        if !entry.ports.is_empty() {
-            findings.error(field, "a unix path has no ports", "");
+fn address(findings: &mut Of<'_>, spec: &ServiceEntry, endpoint: &WorkloadEntry, field: &str) {
+    let resolution = resolution(spec);
+    let network = endpoint.network.as_deref().is_some_and(|network| !network.is_empty());
+    if endpoint.address.is_empty() && network && resolution == Resolution::Static {
+        let message = "no address: only gateways of its network reach it";
+        findings.warn("IST0133", field, message, "add `address`");
+        return;
+    }
+    let field_of_address = format!("{field}.address");
+    if let Some(path) = endpoint.address.strip_prefix(UNIX) {
+        if !endpoint.ports.is_empty() || spec.ports.len() != 1 {
+            let message = "a unix path has no ports, and serves one port";
+            findings.error(field, message, "remove `ports`, and keep one of `spec.ports`");
         }
-        if !path.starts_with(['/', '@']) || path.ends_with('/') {
-            findings.error(&format!("{field}.address"), "not the path of a socket", "");
+        if !is_socket_path(path) {
+            let help = "write `unix:///path` or `unix://@name`";
+            findings.error(&field_of_address, "not the path of a socket", help);
+            return;
         }
     }
-    for (name, port) in &entry.ports {
-        if !is_port(*port) {
-            let message = format!("{port} is not a port (1 to 65535)");
-            findings.error(&format!("{field}.ports[{name}]"), &message, "");
+    let is_path = endpoint.address.starts_with(UNIX);
+    let valid = match resolution {
+        Resolution::Static => is_address(&endpoint.address) || is_path,
+        Resolution::Dns | Resolution::DnsRoundRobin => {
+            is_address(&endpoint.address) || is_domain(&endpoint.address)
         }
+        // Having endpoints at all is told already.
+        Resolution::None | Resolution::DynamicDns => true,
+    };
+    if !valid {
+        let message = format!("`{}` does not fit resolution {resolution:?}", endpoint.address);
+        let help = match resolution {
+            Resolution::Static => "write an IP address, or use `resolution: DNS`",
+            _ => "write a domain name or an IP address",
+        };
+        findings.error(&field_of_address, &message, help);
     }
 }
 
 /// Rules of a WorkloadEntry.
 pub(super) fn validate_workload(findings: &mut Findings<'_, WorkloadEntry>) {
+    metadata::validate(findings);
     let entry = &findings.object.spec;
-    workload(findings, entry, "spec");
+    metadata::labels(findings, &entry.labels, "spec.labels");
+    for (name, port) in &entry.ports {
+        if !is_port(*port) {
+            let message = format!("{port} is not a port (1 to 65535)");
+            findings.error(&format!("spec.ports[{name}]"), &message, "write the number of a port");
+        }
+    }
     let address = entry.address.as_str();
-    if address.is_empty() {
+    if let Some(path) = address.strip_prefix(UNIX) {
+        if !entry.ports.is_empty() {
+            findings.error("spec", "a unix path has no ports", "remove `ports`");
+        }
+        if !is_socket_path(path) {
+            let help = "write `unix:///path` or `unix://@name`";
+            findings.error("spec.address", "not the path of a socket", help);
+        }
+    } else if address.is_empty() {
         // One of another network is reached through that network's gateway.
         if entry.network.as_deref().unwrap_or_default().is_empty() {
-            findings.error("spec", "a WorkloadEntry needs an `address`", "");
+            let help = "add the IP address or the name of the workload";
+            findings.error("spec", "a WorkloadEntry needs an `address`", help);
         }
-    } else if !address.starts_with("unix://")
-        && address.parse::<IpAddr>().is_err()
-        && !is_domain(address)
-    {
+    } else if !is_address(address) && !is_domain(address) {
         let message = format!("`{address}` is neither an IP address nor a name");
-        findings.error("spec.address", &message, "");
+        findings.error("spec.address", &message, "write one of them");
+    }
+}
+
+fn dynamic(findings: &mut Of<'_>, spec: &ServiceEntry) {
+    if spec.hosts.iter().any(|host| !host.starts_with('*')) {
+        let help = "use `resolution: DNS` for a single host";
+        findings.error("spec.hosts", "DYNAMIC_DNS is for wildcard hosts", help);
+    }
+    if !spec.addresses.is_empty() || !spec.endpoints.is_empty() {
+        let message = "DYNAMIC_DNS has no `addresses` and `endpoints`";
+        findings.error("spec", message, "remove them");
+    }
+    let waypoint = findings.object.meta.labels.get(USE_WAYPOINT);
+    let waypoint = waypoint.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("none"));
+    if spec.location == Some(Location::MeshInternal) && waypoint.is_some() {
+        let message = "DYNAMIC_DNS inside of the mesh does not go with a waypoint";
+        findings.error("spec.location", message, "use `location: MESH_EXTERNAL`");
+    }
+    for (index, port) in spec.ports.iter().enumerate() {
+        let protocol = protocol(port);
+        if !DYNAMIC_PROTOCOLS.contains(&protocol.as_str()) {
+            let message = format!("DYNAMIC_DNS does not go with protocol `{protocol}`");
+            let help = format!("one of: {}", DYNAMIC_PROTOCOLS.join(", "));
+            findings.error(&format!("spec.ports[{index}].protocol"), &message, &help);
+        }
     }
 }

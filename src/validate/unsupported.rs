@@ -68,6 +68,10 @@ fn unless_absent<S: crate::config::Spec>(
 fn gateway(findings: &mut Findings<'_, Gateway>) {
     for (index, server) in findings.object.spec.servers.iter().enumerate() {
         let field = format!("spec.servers[{index}]");
+        // A server without a port is an error already.
+        if server.port.is_none() {
+            continue;
+        }
         if !server.is_plain_http() {
             let message =
                 format!("protocol {} is not served yet: nothing listens for it", server.protocol());

@@ -34,12 +34,16 @@ fn text(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("text")
 }
 
-/// What `--format json` finds.
+/// What `--output json` finds.
 fn findings(path: &Path) -> Vec<Value> {
-    let output = check(path, &["--format", "json"]);
+    let output = check(path, &["--output", "json"]);
     let found: Vec<Value> = serde_json::from_slice(&output.stdout).expect("a JSON array");
     let errors = found.iter().any(|found| found["severity"] == "error");
     assert_eq!(output.status.code(), Some(i32::from(errors)), "{found:?}");
+    // Whatever is wrong, something can be done about it.
+    for finding in found.iter().filter(|found| found["severity"] != "info") {
+        assert!(finding["help"].as_str().is_some_and(|help| !help.is_empty()), "{finding}");
+    }
     found
 }
 
@@ -58,6 +62,127 @@ fn a_single_file_can_be_checked() {
     let directory = directory(&[("hello.yaml", HELLO), ("bad.yaml", "kind: [")]);
     let output = check(&directory.path().join("hello.yaml"), &[]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+}
+
+#[test]
+fn the_older_name_of_the_output_option_still_works() {
+    let directory = directory(&[("hello.yaml", HELLO)]);
+    let [new, old] = ["--output", "--format"].map(|option| {
+        let output = check(directory.path(), &[option, "json"]);
+        assert_eq!(output.status.code(), Some(0), "{option}");
+        text(&output)
+    });
+    assert_eq!(new, old);
+    let help = text(&ringress(&["check", "--help"]));
+    assert!(help.contains("--output") && !help.contains("--format"), "{help}");
+}
+
+/// What GitHub's code scanning asks of a SARIF file, besides the schema.
+#[test]
+fn findings_can_be_uploaded_to_code_scanning() {
+    let wrong = HELLO.replace("\n  hosts:", "\n  host:");
+    assert_ne!(wrong, HELLO);
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s, name: s}\n";
+    let files = [
+        ("a/x y.yaml", wrong.as_str()),
+        ("b.yaml", ": ["),
+        ("c.yaml", SERVICE),
+        ("s.yaml", secret),
+    ];
+    let directory = directory(&files);
+    let run = |paths: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ringress"));
+        command.arg("check").args(paths).args(["--output", "sarif"]);
+        let output = command.current_dir(directory.path()).output().expect("the binary starts");
+        assert_eq!(output.status.code(), Some(1));
+        serde_json::from_slice::<Value>(&output.stdout).expect("JSON")
+    };
+    let log = run(&[".", "missing"]);
+    assert_eq!(log["version"], "2.1.0");
+    assert!(log["$schema"].as_str().is_some_and(|schema| schema.contains("sarif-2.1.0")));
+    let runs = log["runs"].as_array().expect("runs");
+    assert_eq!(runs.len(), 1);
+    let driver = &runs[0]["tool"]["driver"];
+    assert_eq!(driver["name"], "ringress");
+    assert_eq!(driver["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(runs[0]["columnKind"], "unicodeCodePoints");
+    let root = runs[0]["originalUriBaseIds"]["%SRCROOT%"]["uri"].as_str().expect("a root");
+    assert!(root.starts_with("file:///") && root.ends_with('/'), "{root}");
+    let rules = driver["rules"].as_array().expect("rules");
+    assert!(rules.len() > 30);
+    for rule in rules {
+        for part in
+            ["/id", "/name", "/shortDescription/text", "/fullDescription/text", "/help/text"]
+        {
+            let text = rule.pointer(part).and_then(Value::as_str);
+            assert!(text.is_some_and(|text| !text.is_empty()), "{part} of {rule}");
+        }
+        let level = rule["defaultConfiguration"]["level"].as_str().expect("a level");
+        assert!(["error", "warning", "note"].contains(&level), "{rule}");
+    }
+    let results = runs[0]["results"].as_array().expect("results");
+    let json = {
+        let path = directory.path().display().to_string();
+        let output = ringress(&["check", &path, "missing", "--output", "json"]);
+        serde_json::from_slice::<Vec<Value>>(&output.stdout).expect("JSON")
+    };
+    assert_eq!(results.len(), json.len(), "as many as in the other forms");
+    for (result, finding) in results.iter().zip(&json) {
+        assert_eq!(result["ruleId"], finding["code"]);
+        let index = result["ruleIndex"].as_u64().expect("an index") as usize;
+        assert_eq!(rules[index]["id"], result["ruleId"]);
+        let level = match finding["severity"].as_str() {
+            Some("info") => "note",
+            Some(level) => level,
+            None => panic!("{finding}"),
+        };
+        assert_eq!(result["level"], level);
+        let message = result["message"]["text"].as_str().expect("a text");
+        assert!(message.contains(finding["message"].as_str().expect("a message")), "{message}");
+        assert!(result["partialFingerprints"]["ringressFinding/v1"].is_string());
+        let location = &result["locations"][0]["physicalLocation"];
+        let uri = location["artifactLocation"]["uri"].as_str().expect("a file");
+        assert!(!uri.is_empty() && !uri.contains([' ', '\\']), "{uri}");
+        let region = &location["region"];
+        assert!(region["startLine"].as_u64() >= Some(1), "{result}");
+        if finding["line"].is_null() {
+            continue;
+        }
+        assert_eq!(region["startLine"], finding["line"]);
+        assert_eq!(region["startColumn"], finding["column"]);
+        assert!(region["endColumn"].as_u64() > region["startColumn"].as_u64(), "{region}");
+        assert_eq!(location["artifactLocation"]["uriBaseId"], "%SRCROOT%", "below the root");
+        assert!(region.get("snippet").is_none(), "no text of the files, they may hold secrets");
+    }
+    let uris: Vec<&str> = results
+        .iter()
+        .filter_map(|result| {
+            result.pointer("/locations/0/physicalLocation/artifactLocation/uri")?.as_str()
+        })
+        .collect();
+    for expected in ["a/x%20y.yaml", "b.yaml", "s.yaml"] {
+        assert!(uris.contains(&expected), "{expected}: {uris:?}");
+    }
+    // The word that is wrong, not its line.
+    let place = results.iter().find(|result| result["ruleId"] == "IST0106").expect("a typo");
+    let region = &place["locations"][0]["physicalLocation"]["region"];
+    let columns = |name: &str| region[name].as_u64().expect("a column");
+    assert_eq!(columns("endColumn") - columns("startColumn"), "host".len() as u64, "{region}");
+}
+
+#[test]
+fn suggestions_name_what_was_most_likely_meant() {
+    let typo = HELLO.replace("host: hello", "host: helo");
+    assert_ne!(typo, HELLO);
+    let directory = directory(&[("hello.yaml", &typo), ("service.yaml", SERVICE)]);
+    let found = findings(directory.path());
+    let finding = found.iter().find(|found| found["code"] == "IST0101").expect("a missing host");
+    let help = "did you mean `hello.default.svc.cluster.local`?";
+    assert_eq!(finding["help"], help, "{finding}");
+    let shown = text(&check(directory.path(), &[]));
+    assert!(shown.contains(help), "{shown}");
+    let strict = check(directory.path(), &["--output", "json", "--strict"]);
+    assert_eq!(strict.status.code(), Some(1));
 }
 
 /// One thing each that is wrong, and where.

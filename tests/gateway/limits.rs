@@ -268,9 +268,10 @@ fn the_kernel_is_asked_to_probe() {
     let port = comes.recv_timeout(Duration::from_secs(20)).expect("a connection");
     // The timer of a socket: `02` is the one of keep-alive probes (Documentation/networking/proc_net_tcp).
     let sockets = std::fs::read_to_string("/proc/net/tcp").expect("readable");
-    let local = format!(":{port:04X} ");
+    let ends = [format!(":{port:04X}"), format!(":{:04X}", upstream.address.port())];
     let line = sockets.lines().find(|line| {
-        line.split_whitespace().nth(1).is_some_and(|own| format!("{own} ").ends_with(&local))
+        let mut fields = line.split_whitespace().skip(1);
+        ends.iter().all(|end| fields.next().is_some_and(|own| own.ends_with(end)))
     });
     let timer = line.and_then(|line| line.split_whitespace().nth(5)).expect("its socket");
     assert!(timer.starts_with("02:"), "{timer}");

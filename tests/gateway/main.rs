@@ -36,4 +36,5 @@ mod routing;
 mod sticky;
 mod unusual_requests;
 mod upstream_faults;
+mod validation;
 mod websocket;

@@ -35,7 +35,7 @@ fn destination_rules() {
             format!("{balancer}.consistentHash.maglev.tableSize"),
         ),
         (
-            "loadBalancer: {consistentHash: {useSourceIp: true, maglev: {}, ringHash: {}}}",
+            "loadBalancer: {consistentHash: {useSourceIp: true, maglev: {tableSize: 7}, ringHash: {}}}",
             format!("{balancer}.consistentHash"),
         ),
         (
@@ -115,7 +115,7 @@ fn virtual_services() {
         (format!("{to}, headers: {{request: {{set: {{a: 5%}}}}}}"), "headers.request.set[a]"),
         (format!("{to}, fault: {{abort: {{grpcStatus: LOST}}}}"), "fault.abort.grpcStatus"),
         (format!("{to}, fault: {{delay: {{fixedDelay: 0s}}}}"), "fault.delay.fixedDelay"),
-        (format!("{to}, mirrorPercentage: {{value: 0.00001}}"), "mirrorPercentage"),
+        (format!("{to}, mirrorPercentage: {{value: 100.5}}"), "mirrorPercentage"),
         (format!("{to}, corsPolicy: {{allowOrigins: [{{}}]}}"), "corsPolicy.allowOrigins[0]"),
         (format!("{to}, corsPolicy: {{maxAge: 1.5s}}"), "corsPolicy.maxAge"),
     ] {
