@@ -175,15 +175,18 @@ fn retries_have_a_limit_and_a_budget() {
             3,
         ),
     ] {
-        // It fails every first attempt, and holds every second one.
-        let (go, goes) = channel::<()>();
-        let goes = Arc::new(Mutex::new(goes));
+        // It fails every first attempt; both kinds wait for a word of their own.
+        let (fail, fails) = channel::<()>();
+        let (serve, serves) = channel::<()>();
+        let words = Mutex::new(fails);
+        let others = Mutex::new(serves);
         let (came, comes) = channel();
         let upstream = Scripted::start(move |_, mut stream: TcpStream| {
             while let Some(head) = read_head(&mut stream) {
                 let again = head.to_ascii_lowercase().contains("x-envoy-attempt-count: 2");
                 let _ = came.send(again);
-                let _ = goes.lock().expect("not poisoned").recv();
+                let word = if again { &others } else { &words };
+                let _ = word.lock().expect("not poisoned").recv();
                 let answer = if again { "200 OK" } else { "503 No" };
                 let answer = format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n");
                 let _ = stream.write_all(answer.as_bytes());
@@ -198,7 +201,7 @@ fn retries_have_a_limit_and_a_budget() {
         }
         // All fail: some are tried again, the others get the first answer.
         for _ in 0..4 {
-            go.send(()).expect("it waits");
+            fail.send(()).expect("it waits");
         }
         for _ in 0..allowed {
             assert_eq!(comes.recv_timeout(Duration::from_secs(20)), Ok(true), "{policy}");
@@ -208,7 +211,7 @@ fn retries_have_a_limit_and_a_budget() {
             metrics.sum(refused, &[]) == f64::from(4 - allowed)
         });
         for _ in 0..allowed {
-            go.send(()).expect("it waits");
+            serve.send(()).expect("it waits");
         }
         let statuses: Vec<u16> = raws.iter_mut().map(|raw| raw.response().status).collect();
         let good = statuses.iter().filter(|status| **status == 200).count();
