@@ -349,6 +349,7 @@ fn compile_options(options: &RunOptions) -> CompileOptions {
             idle_timeout: options.idle_timeout,
             request_head_timeout: options.request_head_timeout,
             progress_timeout: options.progress_timeout,
+            explain_header: options.explain_header,
             ..Settings::default()
         },
     }

@@ -95,6 +95,11 @@ pub struct RunOptions {
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub access_log_format: LogFormat,
 
+    /// Tell clients in `x-ringress-reason` why an answer is the gateway's own (404, 503, redirects, …).
+    /// Responses of upstreams never get it.
+    #[arg(long)]
+    pub explain_header: bool,
+
     /// Address of the admin ports.
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub admin_bind: IpAddr,

@@ -76,6 +76,8 @@ pub struct Settings {
     pub request_head_timeout: Duration,
     /// A body or write must make progress within this time.
     pub progress_timeout: Duration,
+    /// Tell clients in `x-ringress-reason` why an answer is the gateway's own.
+    pub explain_header: bool,
     /// Retries of routes without a policy (mesh `defaultHttpRetryPolicy`).
     pub default_retries: RetryPolicy,
 }
@@ -89,6 +91,7 @@ impl Default for Settings {
             idle_timeout: crate::limits::IDLE_TIMEOUT,
             request_head_timeout: crate::limits::REQUEST_HEAD_TIMEOUT,
             progress_timeout: crate::limits::PROGRESS_TIMEOUT,
+            explain_header: false,
             default_retries: RetryPolicy::default(),
         }
     }

@@ -4,6 +4,7 @@
 //! Where a new test goes: what a manifest does to a request → `routing`; bytes on the wire →
 //! `framing` (malformed), `unusual_requests` (well-formed, however odd), `messages` and `bodies`
 //! (well-formed) or `back_pressure` (slow readers); a promise about failures → `upstream_faults`;
+//! why the gateway answers itself → `answers`;
 //! retries, timeouts, injected faults → `retries`; copies → `mirrors`; which endpoint and which
 //! connection → `sticky`, `connection_pool`; the life of the process → `lifecycle`, `reload`. No test
 //! asserts a time.
@@ -12,6 +13,7 @@
 
 mod support;
 
+mod answers;
 mod back_pressure;
 mod bodies;
 mod check;
