@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod doctor;
 mod explain;
+mod live;
 pub mod options;
 
 use std::process::ExitCode;

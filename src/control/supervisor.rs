@@ -39,7 +39,12 @@ pub enum SupervisorError {
 /// What the supervisor tells the admin pages.
 pub trait Observer {
     /// A configuration was put in force.
-    fn published(&self, snapshot: &Snapshot, objects: &[ObjectStatus], diagnostics: &[Diagnostic]);
+    fn published(
+        &self,
+        snapshot: Arc<Snapshot>,
+        objects: &[ObjectStatus],
+        diagnostics: &[Diagnostic],
+    );
     /// The drain began.
     fn draining(&self);
 }
@@ -170,7 +175,7 @@ fn reload<O: Observer>(
         tracing::error!("{error}; the listener is left out");
     }
     let (snapshot, objects) = reloader.commit(reading);
-    publisher.publish(&snapshot, bound);
+    let snapshot = publisher.publish(snapshot, bound);
     let refused = reloader.refused_count() as u64;
     stats.reload_succeeded(snapshot.generation, refused);
     if errors == 0 && failed.is_empty() {
@@ -182,7 +187,7 @@ fn reload<O: Observer>(
             "reloaded, with refusals: the last good versions stay in force"
         );
     }
-    observer.published(&snapshot, &objects, &diagnostics);
+    observer.published(snapshot, &objects, &diagnostics);
 }
 
 /// Print what was found, at most each finding once.

@@ -39,6 +39,8 @@ impl Server {
         .unwrap();
         let state = AdminState {
             status: Arc::new(StatusCell::default()),
+            snapshot: Arc::default(),
+            explain: Arc::default(),
             stats: stats.handle(),
             readiness: Arc::new(ReadinessFlag::default()),
             info: Arc::new(ServerInfo {
