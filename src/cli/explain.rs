@@ -94,7 +94,10 @@ fn explain(options: &ExplainOptions, path: &Path) -> Result<String, String> {
 
 fn explain_manifests(options: &ExplainOptions, path: &Path) -> Result<Value, ExplainError> {
     let asked = Asked::new(&options.request, &options.headers)?;
-    let (snapshot, _) = read(&options.gateway, path);
+    let (snapshot, errors) = read(&options.gateway, path);
+    if errors > 0 {
+        eprintln!("ringress: {errors} error(s): this is the answer of what is left");
+    }
     let question =
         Question { asked, port: options.port, client: options.client, at: Instant::now() };
     runtime::run(Driver::Epoll, async move {
@@ -110,12 +113,6 @@ pub(super) fn read(gateway: &GatewayOptions, path: &Path) -> (Snapshot, usize) {
     let errors = reading.errors();
     for found in reading.diagnostics.iter().filter(|found| found.severity == Severity::Error) {
         eprintln!("{}\n", found.to_text(false));
-    }
-    if errors > 0 {
-        eprintln!(
-            "ringress: {errors} error(s) in {}: this is the answer of what is left",
-            path.display()
-        );
     }
     (reading.snapshot, errors)
 }

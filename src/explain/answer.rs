@@ -14,7 +14,7 @@ use super::ExplainError;
 use super::asked::Asked;
 use crate::http::{RequestHead, Scheme, path};
 use crate::http1::{self, HeaderStorage};
-use crate::ids::{ClusterId, WorkerId};
+use crate::ids::{ClusterId, VirtualHostId, WorkerId};
 use crate::net::Stream;
 use crate::net::runtime::Driver;
 use crate::proxy::downstream::Downstream;
@@ -22,6 +22,7 @@ use crate::proxy::error::ProxyError;
 use crate::proxy::request::{self, Decision, Plan};
 use crate::proxy::scratch::Scratch;
 use crate::proxy::{ListenerSlot, Replica, WorkerContext, header_edits, local_reply};
+use crate::router::RouteTable;
 use crate::snapshot::{Forward, RetryPolicy, Route, RouteAction, Snapshot};
 use crate::upstream::ClusterStates;
 
@@ -45,6 +46,14 @@ pub struct Question {
 
 /// A configuration that questions are answered by.
 pub struct Table(Rc<Replica>);
+
+impl Table {
+    /// Does a listener have this port?
+    pub fn has_port(&self, port: u16) -> bool {
+        let listeners = &self.0.snapshot.listeners;
+        listeners.iter().any(|listener| listener.address.port() == port)
+    }
+}
 
 /// What stands in for a worker.
 pub struct Explainer {
@@ -84,6 +93,32 @@ impl Explainer {
     /// # Errors
     /// See [`ExplainError`].
     pub fn explain(&self, table: &Table, question: &Question) -> Result<Value, ExplainError> {
+        let mut answer = self.outcome(table, question)?;
+        let snapshot = &table.0.snapshot;
+        let opened = &snapshot.listeners[listener(snapshot, question)?];
+        with_head(snapshot, opened.route_table, &question.asked.head, |table, head| {
+            let explained = table.find_explained(head);
+            if explained.virtual_host.is_none() {
+                return;
+            }
+            let routes = explained.routes.iter().map(|outcome| {
+                let names = &snapshot.route(outcome.route).names;
+                json!({
+                    "name": names.route,
+                    "virtualService": names.virtual_service,
+                    "mismatch": outcome.mismatch.map(|mismatch| mismatch.to_string()),
+                })
+            });
+            answer["routes"] = routes.collect();
+        });
+        Ok(answer)
+    }
+
+    /// The same without the routes that do not match.
+    ///
+    /// # Errors
+    /// See [`ExplainError`].
+    pub fn outcome(&self, table: &Table, question: &Question) -> Result<Value, ExplainError> {
         let replica = &table.0;
         let snapshot = &replica.snapshot;
         let opened = &snapshot.listeners[listener(snapshot, question)?];
@@ -106,7 +141,12 @@ impl Explainer {
                 "gateways": opened.gateways,
             },
         });
-        look_up(&mut answer, snapshot, opened.route_table, &question.asked.head);
+        with_head(snapshot, opened.route_table, &question.asked.head, |table, head| {
+            let found = virtual_host(table, table.find_virtual_host(head.authority));
+            if !found.is_null() {
+                answer["virtualHost"] = found;
+            }
+        });
         let mut scratch = self.context.take_scratch();
         let outcome = request.outcome(&mut scratch);
         if outcome.is_ok() {
@@ -293,8 +333,13 @@ impl Request<'_> {
 
     /// What the route that was found does with requests, if it sends them on.
     fn describe_route(&self, answer: &mut Value, scratch: &Scratch) {
-        let Some((route, forward)) = self.forward(scratch) else { return };
         let snapshot = &self.replica.snapshot;
+        if let Some(route) = scratch.info.route {
+            let names = &snapshot.route(route).names;
+            answer["route"] =
+                json!({ "name": names.route, "virtualService": names.virtual_service });
+        }
+        let Some((route, forward)) = self.forward(scratch) else { return };
         let total = match forward {
             Forward::One(_) => 1,
             Forward::Several { total_weight, .. } => *total_weight,
@@ -356,29 +401,26 @@ fn listener(snapshot: &Snapshot, question: &Question) -> Result<usize, ExplainEr
     }
 }
 
-/// The virtual host, and each of its routes up to the one that matches.
-fn look_up(answer: &mut Value, snapshot: &Snapshot, table: usize, bytes: &[u8]) {
+/// Look `bytes` up in a route table as workers do, and do something with both.
+fn with_head(
+    snapshot: &Snapshot,
+    table: usize,
+    bytes: &[u8],
+    then: impl FnOnce(&RouteTable, &RequestHead<'_>),
+) {
     let mut storage = HeaderStorage::new();
     let Ok(Some(parsed)) = http1::parse_request(bytes, &mut storage, Scheme::Http) else { return };
     let mut buffer = Vec::new();
     let mode = snapshot.settings.path_normalization;
     let Ok(path) = path::normalize(parsed.head.path, mode, &mut buffer) else { return };
-    let head = RequestHead { path, ..parsed.head };
-    let Some(table) = snapshot.route_tables.get(table) else { return };
-    let explained = table.find_explained(&head);
-    let Some(virtual_host) = explained.virtual_host.and_then(|id| table.virtual_host(id)) else {
-        return;
-    };
-    answer["virtualHost"] = json!({ "name": virtual_host.name, "domains": virtual_host.domains });
-    let routes = explained.routes.iter().map(|outcome| {
-        let names = &snapshot.route(outcome.route).names;
-        json!({
-            "name": names.route,
-            "virtualService": names.virtual_service,
-            "mismatch": outcome.mismatch.map(|mismatch| mismatch.to_string()),
-        })
-    });
-    answer["routes"] = routes.collect();
+    if let Some(table) = snapshot.route_tables.get(table) {
+        then(table, &RequestHead { path, ..parsed.head });
+    }
+}
+
+fn virtual_host(table: &RouteTable, id: Option<VirtualHostId>) -> Value {
+    let found = id.and_then(|id| table.virtual_host(id));
+    found.map_or(Value::Null, |found| json!({ "name": found.name, "domains": found.domains }))
 }
 
 fn reply_of_error(error: ProxyError) -> Value {

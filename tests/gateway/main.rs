@@ -19,6 +19,7 @@ mod bodies;
 mod check;
 mod connection_pool;
 mod demo;
+mod diff;
 mod explain;
 mod framing;
 mod framing_mutations;
