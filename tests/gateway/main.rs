@@ -4,10 +4,9 @@
 //! Where a new test goes: what a manifest does to a request → `routing`; bytes on the wire →
 //! `framing` (malformed), `unusual_requests` (well-formed, however odd), `messages` and `bodies`
 //! (well-formed) or `back_pressure` (slow readers); a promise about failures → `upstream_faults`;
-//! why the gateway answers itself → `answers`;
-//! retries, timeouts, injected faults → `retries`; copies → `mirrors`; which endpoint and which
-//! connection → `sticky`, `connection_pool`; the life of the process → `lifecycle`, `reload`. No test
-//! asserts a time.
+//! why the gateway answers itself → `answers`; retries, timeouts, injected faults → `retries`; copies →
+//! `mirrors`; which endpoint and which connection → `sticky`, `connection_pool`; the life of the process
+//! → `lifecycle`, `reload`, and what a reload leaves alone → `undisturbed`. No test asserts a time.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` says what modules share")]
 
@@ -31,6 +30,7 @@ mod reload;
 mod retries;
 mod routing;
 mod sticky;
+mod undisturbed;
 mod unusual_requests;
 mod upstream_faults;
 mod websocket;

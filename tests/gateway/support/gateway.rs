@@ -109,7 +109,12 @@ impl Gateway {
             .arg("run")
             .arg("--config")
             .arg(directory.path())
-            .args(["--bind", "127.0.0.1", "--workers", "2", "--admin-only", "--admin-port", "0"])
+            .args(["--bind", "127.0.0.1", "--admin-only", "--admin-port", "0"])
+            .args(
+                ["--workers=2"].iter().filter(|_| {
+                    !arguments.iter().any(|argument| argument.starts_with("--workers="))
+                }),
+            )
             .arg(format!("--port-map=80={port}"))
             .args(arguments)
             .env("RUST_LOG", "info")
