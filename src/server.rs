@@ -359,6 +359,7 @@ fn compile_options(options: &RunOptions) -> CompileOptions {
             request_head_timeout: options.request_head_timeout,
             progress_timeout: options.progress_timeout,
             explain_header: options.explain_header,
+            hostname: crate::net::hostname().into(),
             ..Settings::default()
         },
     }

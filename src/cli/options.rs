@@ -159,7 +159,7 @@ impl GatewayOptions {
             cluster_domain: self.cluster_domain.clone(),
             port_map: BTreeMap::new(),
             bind: IpAddr::from([0, 0, 0, 0]),
-            settings: Settings::default(),
+            settings: Settings { hostname: crate::net::hostname().into(), ..Settings::default() },
         };
         Reloader::new(paths, validate, compile, LabelTable::shared())
     }

@@ -256,7 +256,8 @@ impl Request<'_> {
 
     fn sent(&self, scratch: &mut Scratch) -> Sent {
         let head = String::from_utf8_lossy(&scratch.request).into_owned();
-        // The route's part of a response is what it adds to a bare one.
+        // The route's part of a response is what it adds to a bare one, which takes no time.
+        scratch.info.started = Instant::now();
         scratch.response.clear();
         scratch.response.extend_from_slice(b"HTTP/1.1 200 OK\r\n\r\n");
         scratch.info.response_code = 200;
@@ -284,6 +285,7 @@ impl Request<'_> {
     fn reply(&self, plan: Option<&Plan>, error: ProxyError, scratch: &mut Scratch) -> Value {
         let keep_alive = plan.is_some_and(|plan| plan.keep_alive);
         let keep_alive = keep_alive && !error.answer().close;
+        scratch.info.started = Instant::now();
         local_reply::write_error(self.context, &self.downstream, plan, error, keep_alive, scratch);
         let mut reply = reply_of_error(error);
         reply["headers"] = fields(&scratch.response).into();
@@ -293,6 +295,7 @@ impl Request<'_> {
     /// What a route answers itself.
     fn configured(&self, plan: &Plan, route: usize, scratch: &mut Scratch) -> Value {
         let action = &self.replica.snapshot.routes[route].action;
+        scratch.info.started = Instant::now();
         local_reply::write_configured(
             self.context,
             &self.downstream,

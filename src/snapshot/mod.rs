@@ -8,11 +8,13 @@ pub mod consistent_hash;
 mod header_edits;
 mod policy;
 mod retry_policy;
+mod time_format;
 
 pub use consistent_hash::{ConsistentHash, HashCookie, HashKey, HashTable};
-pub use header_edits::{HeaderEdits, HeaderPart, HeaderText, HeaderTextError, Variable};
+pub use header_edits::{FieldOf, HeaderEdits, HeaderPart, HeaderText, HeaderTextError, Variable};
 pub use policy::{Cors, DestinationPolicy, Fault, FaultStatus, Mirror, PathRewrite, RoutePolicy};
 pub use retry_policy::{AttemptFailure, RetryConditions, RetryPolicy};
+pub use time_format::TimeFormat;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -76,6 +78,8 @@ pub struct Settings {
     pub request_head_timeout: Duration,
     /// A body or write must make progress within this time.
     pub progress_timeout: Duration,
+    /// What `%HOSTNAME%` stands for.
+    pub hostname: Box<str>,
     /// Tell clients in `x-ringress-reason` why an answer is the gateway's own.
     pub explain_header: bool,
     /// Retries of routes without a policy (mesh `defaultHttpRetryPolicy`).
@@ -91,6 +95,7 @@ impl Default for Settings {
             idle_timeout: crate::limits::IDLE_TIMEOUT,
             request_head_timeout: crate::limits::REQUEST_HEAD_TIMEOUT,
             progress_timeout: crate::limits::PROGRESS_TIMEOUT,
+            hostname: Box::default(),
             explain_header: false,
             default_retries: RetryPolicy::default(),
         }
