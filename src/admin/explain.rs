@@ -63,7 +63,8 @@ async fn explain(
     };
     let Some(snapshot) = state.snapshot.load() else { return refuse(&ExplainError::NotStarted) };
     let client = query.client.unwrap_or(CLIENT);
-    let question = Question { asked, port: query.port, client, at: Instant::now() };
+    let question =
+        Question { asked, port: query.port, bound_port: None, client, at: Instant::now() };
     let (sender, receiver) = oneshot::channel();
     let answer = move |answer| {
         // The client may have gone.

@@ -125,11 +125,11 @@ struct Ways {
 
 impl Ways {
     fn outcome(&self, explainer: &Explainer, table: &Table, wanted: &Wanted) -> Outcome {
-        // Where the line was logged, if this gateway listens there too; else the port of the URL.
-        let logged = wanted.port.filter(|port| table.has_port(*port));
         let question = Question {
             asked: wanted.asked.clone(),
-            port: self.port.or(logged),
+            port: self.port,
+            // A log tells the socket: it counts where one listens there too.
+            bound_port: wanted.port.filter(|_| self.port.is_none()),
             client: self.client,
             at: self.at,
         };

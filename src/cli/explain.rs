@@ -41,7 +41,7 @@ pub(super) struct ExplainOptions {
     #[arg(short = 'H', long = "header", value_name = "FIELD")]
     headers: Vec<String>,
 
-    /// The port that it comes in on. Default: that of the URL, or 80.
+    /// The port that it comes in on, as the Gateway writes it. Default: that of the URL, or 80.
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
 
@@ -98,8 +98,13 @@ fn explain_manifests(options: &ExplainOptions, path: &Path) -> Result<Value, Exp
     if errors > 0 {
         eprintln!("ringress: {errors} error(s): this is the answer of what is left");
     }
-    let question =
-        Question { asked, port: options.port, client: options.client, at: Instant::now() };
+    let question = Question {
+        asked,
+        port: options.port,
+        bound_port: None,
+        client: options.client,
+        at: Instant::now(),
+    };
     runtime::run(Driver::Epoll, async move {
         let explainer = Explainer::new(Driver::Epoll).await?;
         let table = explainer.load(snapshot);

@@ -141,6 +141,7 @@ mod tests {
         let listener = Listener {
             address,
             name: "http.80".into(),
+            numbers: vec![80],
             route_table: 0,
             gateways: vec!["default/hello-gateway (gateway.yaml:1:1)".into()],
         };

@@ -36,8 +36,10 @@ const MILLION: u32 = 1_000_000;
 pub struct Question {
     /// The request.
     pub asked: Asked,
-    /// The port that it comes in on, unless that of its URL.
+    /// The port that it comes in on, as a Gateway writes it, unless that of its URL.
     pub port: Option<u16>,
+    /// The port of the socket that it comes in on, if one listens there.
+    pub bound_port: Option<u16>,
     /// The client's address.
     pub client: IpAddr,
     /// When it comes.
@@ -46,14 +48,6 @@ pub struct Question {
 
 /// A configuration that questions are answered by.
 pub struct Table(Rc<Replica>);
-
-impl Table {
-    /// Does a listener have this port?
-    pub fn has_port(&self, port: u16) -> bool {
-        let listeners = &self.0.snapshot.listeners;
-        listeners.iter().any(|listener| listener.address.port() == port)
-    }
-}
 
 /// What stands in for a worker.
 pub struct Explainer {
@@ -138,6 +132,7 @@ impl Explainer {
             "listener": {
                 "address": opened.address.to_string(),
                 "name": opened.name,
+                "numbers": opened.numbers,
                 "gateways": opened.gateways,
             },
         });
@@ -387,18 +382,30 @@ fn is_one(forward: &Forward) -> bool {
     matches!(forward, Forward::One(_))
 }
 
-/// The listener of a port; the only one there is stands for any port (a Service or a port map may lead
-/// to it).
+/// The listener of a port: one that a Gateway gives this number, else one that is bound to it (a Service
+/// or a port map may translate between the two). The only one there is stands for any port.
 fn listener(snapshot: &Snapshot, question: &Question) -> Result<usize, ExplainError> {
     let port = question.port.unwrap_or(question.asked.port);
-    let at = snapshot.listeners.iter().position(|listener| listener.address.port() == port);
+    let bound_to =
+        |port: u16| snapshot.listeners.iter().position(|listener| listener.address.port() == port);
+    let named =
+        |port: u16| snapshot.listeners.iter().position(|listener| listener.numbers.contains(&port));
+    let told = question.bound_port.and_then(bound_to);
+    let at = told.or_else(|| named(port)).or_else(|| bound_to(port));
     match (at, snapshot.listeners.len()) {
         (Some(at), _) => Ok(at),
         (None, 0) => Err(ExplainError::NoListener),
         (None, 1) => Ok(0),
         (None, _) => {
-            let open: Vec<String> =
-                snapshot.listeners.iter().map(|listener| listener.address.to_string()).collect();
+            let open: Vec<String> = snapshot
+                .listeners
+                .iter()
+                .map(|listener| {
+                    let numbers: Vec<String> =
+                        listener.numbers.iter().map(ToString::to_string).collect();
+                    format!("{} ({})", numbers.join(", "), listener.address)
+                })
+                .collect();
             Err(ExplainError::NoSuchPort { port, open: open.join(", ") })
         }
     }

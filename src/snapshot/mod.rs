@@ -109,6 +109,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// `http.<port>` as Istio names it.
     pub name: String,
+    /// The port numbers by which Gateways name it: what a Service in front of us listens on.
+    pub numbers: Vec<u16>,
     /// The route table of its requests.
     pub route_table: usize,
     /// The Gateways that asked for it, `namespace/name` with their place, for error messages.

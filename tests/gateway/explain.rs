@@ -247,3 +247,32 @@ fn a_route_tells_what_each_destination_gets_and_answers() {
     );
     assert!(answer["reply"].is_null(), "{answer:#}");
 }
+
+#[test]
+fn a_port_is_meant_as_gateways_write_it() {
+    let both = format!(
+        "{}  - port: {{number: 81, name: more, protocol: HTTP}}\n    hosts: [\"*\"]\n---\n{}",
+        manifests::GATEWAY,
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: more}\n\
+         spec:\n  hosts: [\"*\"]\n  gateways: [gateway]\n  http:\n  - match: [{port: 81}]\n    \
+         directResponse: {status: 281}\n"
+    );
+    let bound = free_port();
+    let gateway =
+        Gateway::start_with(&[("both.yaml", &both)], &[&format!("--port-map=81={bound}")]);
+    for (arguments, status) in [
+        (&["http://a.com:81/"][..], 281),
+        (&["http://a.com/"], 404),
+        (&["http://a.com/", "--port", "81"], 281),
+        (&[&format!("http://a.com:{bound}/")], 281),
+    ] {
+        let (code, text, errors) = live(&gateway, arguments);
+        assert_eq!(code, Some(0), "{arguments:?}: {errors}");
+        assert!(text.contains(&format!("answered here {status}\n")), "{arguments:?}: {text}");
+    }
+    let (code, _, errors) = live(&gateway, &["http://a.com:82/"]);
+    assert_eq!(code, Some(1));
+    let expected = format!("81 (127.0.0.1:{bound})");
+    assert!(errors.contains("nothing listens on port 82; open are "), "{errors}");
+    assert!(errors.contains(&expected), "{errors}");
+}
