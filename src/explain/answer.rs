@@ -155,9 +155,6 @@ impl Explainer {
                     destination["request"] = sent.head.as_str().into();
                     destination["response"] = sent.response.clone();
                 }
-                if let Some(error) = request.error_of(position, destination) {
-                    destination["reply"] = reply_of_error(error);
-                }
             }
         }
         // Of several destinations the first stands for all.
@@ -318,15 +315,11 @@ impl Request<'_> {
     }
 
     /// Why nothing can be sent to a destination, if nothing can.
-    fn error_of(&self, position: usize, destination: &Value) -> Option<ProxyError> {
-        let Some(cluster) = destination["cluster"].as_str() else {
-            return Some(ProxyError::NoCluster);
-        };
-        let clusters = &self.replica.snapshot.clusters;
-        let id = clusters.iter().position(|known| known.name == cluster)?;
-        let state = self.replica.clusters.get(ClusterId(id as u32));
-        let mut random = fastrand::Rng::with_seed(position as u64);
-        state.pick(&mut random, &[], None).is_none().then_some(ProxyError::NoHealthyUpstream)
+    fn error_of(&self, cluster: Option<ClusterId>) -> Option<ProxyError> {
+        let Some(cluster) = cluster else { return Some(ProxyError::NoCluster) };
+        let state = self.replica.clusters.get(cluster);
+        let picked = state.pick(&mut self.context.random.borrow_mut(), &[], None);
+        picked.is_none().then_some(ProxyError::NoHealthyUpstream)
     }
 
     /// What the route that was found does with requests, if it sends them on.
@@ -348,11 +341,15 @@ impl Request<'_> {
                 json!({ "address": endpoint.address.to_string(), "healthy": endpoint.healthy })
             });
             let weight = f64::from(destination.weight);
-            json!({
+            let mut told = json!({
                 "cluster": cluster.map(|cluster| &cluster.name),
                 "percent": if is_one(forward) { 100.0 } else { weight * 100.0 / total as f64 },
                 "endpoints": endpoints.collect::<Vec<_>>(),
-            })
+            });
+            if let Some(error) = self.error_of(destination.cluster) {
+                told["reply"] = reply_of_error(error);
+            }
+            told
         });
         answer["destinations"] = all.collect();
         answer["timeoutMs"] = scratch.timeout_ms.into();
