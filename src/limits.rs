@@ -41,6 +41,8 @@ pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// An idle upstream connection is closed after this time (Istio: `http.idleTimeout`, 1 h).
 pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// An idle upstream connection that serves one client only (PROXY protocol) is closed after this time.
+pub const PROXIED_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Default of `connectionPool.tcp.connectTimeout` (mesh `connectTimeout`).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Idle upstream connections kept per endpoint and worker.

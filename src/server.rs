@@ -349,6 +349,7 @@ fn compile_options(options: &RunOptions) -> CompileOptions {
     CompileOptions {
         labels: options.labels.0.clone(),
         namespace: options.namespace.clone(),
+        locality: options.locality.clone(),
         cluster_domain: options.cluster_domain.clone(),
         port_map: options.port_map.iter().copied().collect::<BTreeMap<u16, u16>>(),
         bind: options.bind.unwrap_or_else(any_address),

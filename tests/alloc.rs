@@ -16,6 +16,7 @@ use ringress::ids::WorkerId;
 use ringress::metrics::LabelTable;
 use ringress::net::runtime::{Driver, DriverChoice};
 use ringress::snapshot::Settings;
+use ringress::upstream::SharedClusters;
 use ringress::validate::ValidateOptions;
 use ringress::worker::{self, Command, WorkerConfig, WorkerEvent};
 
@@ -161,7 +162,20 @@ spec:
     headers:
       request: {set: {x-peer: '%DOWNSTREAM_REMOTE_ADDRESS%'}, remove: [x-gone]}
       response: {set: {x-asked: '%REQ(:path)%'}, add: {x-code: '%RESPONSE_CODE%'}}
-    route: [{destination: {host: hello.default.svc.cluster.local, port: {number: 80}}}]
+    route: [{destination: {host: hello.default.svc.cluster.local, port: {number: 80}, subset: all}}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: limits, namespace: default}
+spec:
+  host: hello
+  trafficPolicy:
+    connectionPool:
+      tcp: {maxConnections: 10}
+      http: {http1MaxPendingRequests: 10, http2MaxRequests: 10}
+    outlierDetection: {consecutive5xxErrors: 3}
+    retryBudget: {percent: 20}
+  subsets: [{name: all}]
 ";
 
 fn manifests(upstream: SocketAddr) -> String {
@@ -194,6 +208,7 @@ fn start_worker(driver: Driver, directory: &std::path::Path) -> SocketAddr {
         CompileOptions {
             labels,
             namespace,
+            locality: None,
             cluster_domain,
             port_map: [(80, address.port())].into(),
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -214,7 +229,8 @@ fn start_worker(driver: Driver, directory: &std::path::Path) -> SocketAddr {
     };
     let (handle, _) = worker::spawn(config).expect("a thread");
     let snapshot = Box::new(reading.snapshot);
-    assert!(handle.send(Command::Publish { snapshot, sockets: vec![(address, socket)] }));
+    let shared = SharedClusters::new(&snapshot, &SharedClusters::default());
+    assert!(handle.send(Command::Publish { snapshot, shared, sockets: vec![(address, socket)] }));
     match reports.recv_timeout(Duration::from_secs(20)) {
         Ok(WorkerEvent::Published(..)) => {}
         other => panic!("it does not serve: {other:?}"),

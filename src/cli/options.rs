@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::compile::CompileOptions;
+use crate::compile::{CompileOptions, Locality};
 use crate::control::reload::Reloader;
 use crate::metrics::LabelTable;
 use crate::net::runtime::DriverChoice;
@@ -57,6 +57,10 @@ pub struct RunOptions {
     /// Start with the objects that are good when others are not.
     #[arg(long)]
     pub skip_invalid: bool,
+
+    /// Where the gateway runs: endpoints that are near are preferred as `localityLbSetting` says.
+    #[arg(long, value_name = "REGION/ZONE/SUBZONE", value_parser = parse_locality)]
+    pub locality: Option<Locality>,
 
     /// Do not follow changes of the files.
     #[arg(long)]
@@ -140,6 +144,10 @@ pub(super) struct GatewayOptions {
     #[arg(long, value_name = "NAME", default_value = "istio-system")]
     namespace: String,
 
+    /// Where the gateway runs: endpoints that are near are preferred as `localityLbSetting` says.
+    #[arg(long, value_name = "REGION/ZONE/SUBZONE", value_parser = parse_locality)]
+    locality: Option<Locality>,
+
     /// Suffix of the cluster's service names.
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
@@ -156,6 +164,7 @@ impl GatewayOptions {
         let compile = CompileOptions {
             labels: self.labels.0.clone(),
             namespace: self.namespace.clone(),
+            locality: self.locality.clone(),
             cluster_domain: self.cluster_domain.clone(),
             port_map: BTreeMap::new(),
             bind: IpAddr::from([0, 0, 0, 0]),
@@ -211,6 +220,14 @@ pub enum LogFormat {
     Text,
     /// Istio's JSON object.
     Json,
+}
+
+fn parse_locality(text: &str) -> Result<Locality, String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    if parts.len() > 3 || parts.iter().any(|part| part.is_empty() || part.contains('*')) {
+        return Err("write REGION, REGION/ZONE or REGION/ZONE/SUBZONE".to_owned());
+    }
+    Ok(Locality::parse(text))
 }
 
 pub(super) fn parse_labels(text: &str) -> Result<Labels, String> {

@@ -2,19 +2,18 @@
 //! applies (behaviour 4.1, 4.2).
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
 
+use super::CompileOptions;
 use super::consistent_hash;
+use super::locality::{self, Own};
 use super::naming::{self, covers, is_exported, resolve_short_name};
 use super::registry::{EndpointRecord, Registry, ServiceRecord};
-use crate::config::destination_rule::{
-    ConnectionPoolSettings, DestinationRule, LoadBalancerSettings, SimpleLb, TrafficPolicy,
-};
+use super::upstream_policy::UpstreamPolicy;
+use crate::config::destination_rule::DestinationRule;
 use crate::config::{Object, ResourceSet};
 use crate::ids::ClusterId;
-use crate::limits::{CONNECT_TIMEOUT, UPSTREAM_IDLE_TIMEOUT};
 use crate::metrics::{LabelTable, MetricLabels};
-use crate::snapshot::{Cluster, Endpoint, LoadBalancerPolicy};
+use crate::snapshot::{Cluster, Endpoint};
 
 /// Root namespace of the mesh.
 const ROOT_NAMESPACE: &str = "istio-system";
@@ -23,6 +22,7 @@ const ROOT_NAMESPACE: &str = "istio-system";
 pub struct ClusterCompiler<'r> {
     registry: &'r Registry,
     viewer: &'r str,
+    options: &'r CompileOptions,
     labels: &'r mut LabelTable,
     known: HashMap<String, ClusterId>,
     clusters: Vec<Cluster>,
@@ -37,14 +37,21 @@ impl<'r> ClusterCompiler<'r> {
     pub fn new(
         resources: &'r ResourceSet,
         registry: &'r Registry,
-        viewer: &'r str,
-        cluster_domain: &'r str,
+        options: &'r CompileOptions,
         labels: &'r mut LabelTable,
     ) -> ClusterCompiler<'r> {
+        let applies = |rule: &&Object<DestinationRule>| {
+            let selector = rule.spec.workload_selector.as_ref();
+            selector.is_none_or(|selector| {
+                let mut wanted = selector.match_labels.iter();
+                wanted.all(|(label, value)| options.labels.get(label) == Some(value))
+            })
+        };
         let mut rules: HashMap<String, Vec<&Object<DestinationRule>>> = HashMap::new();
         let mut wildcard_rules = Vec::new();
-        for rule in resources.destination_rules() {
-            let host = resolve_short_name(&rule.spec.host, &rule.meta.namespace, cluster_domain);
+        for rule in resources.destination_rules().filter(applies) {
+            let domain = &options.cluster_domain;
+            let host = resolve_short_name(&rule.spec.host, &rule.meta.namespace, domain);
             if host.starts_with('*') {
                 wildcard_rules.push((host, rule));
             } else {
@@ -53,7 +60,8 @@ impl<'r> ClusterCompiler<'r> {
         }
         ClusterCompiler {
             registry,
-            viewer,
+            viewer: &options.namespace,
+            options,
             labels,
             known: HashMap::new(),
             clusters: Vec::new(),
@@ -124,49 +132,47 @@ impl<'r> ClusterCompiler<'r> {
             subset_policy = found.traffic_policy.as_ref();
         }
         let policy = rules.iter().find_map(|rule| rule.spec.traffic_policy.as_ref());
-        let load_balancer = effective(policy, subset_policy, number, |blocks| blocks.0);
-        let connection_pool = effective(policy, subset_policy, number, |blocks| blocks.1);
-        let connect_timeout = connection_pool
-            .and_then(|pool| pool.tcp.as_ref())
-            .and_then(|tcp| tcp.connect_timeout)
-            .map_or(CONNECT_TIMEOUT, Duration::from);
-        let http = connection_pool.and_then(|pool| pool.http.as_ref());
-        let tcp = connection_pool.and_then(|pool| pool.tcp.as_ref());
-        let idle_timeout = http
-            .and_then(|http| http.idle_timeout)
-            .or(tcp.and_then(|tcp| tcp.idle_timeout))
-            .map_or(UPSTREAM_IDLE_TIMEOUT, Duration::from);
-        let requests_max = http.and_then(|http| http.max_requests_per_connection);
-        let endpoints = port
+        let policy = UpstreamPolicy::new(policy, subset_policy, number);
+        let records: Vec<&EndpointRecord> = port
             .endpoints
             .iter()
             .filter(|endpoint| {
                 selector.iter().all(|(label, value)| endpoint.labels.get(label) == Some(value))
             })
-            .map(|endpoint| Endpoint {
+            .collect();
+        let (grouping, groups) = locality::group(
+            Own { locality: self.options.locality.as_ref(), labels: &self.options.labels },
+            policy.load_balancer.and_then(|settings| settings.locality_lb_setting.as_ref()),
+            policy.outlier_detection.is_some(),
+            &records,
+        );
+        let endpoints: Vec<Endpoint> = records
+            .iter()
+            .zip(groups)
+            .map(|(endpoint, group)| Endpoint {
                 address: endpoint.address,
                 weight: endpoint.weight,
                 healthy: endpoint.ready,
+                group,
                 metric_slot: self.labels.metric_slot(&endpoint_labels(service, endpoint)),
             })
-            .collect::<Vec<_>>();
-        let consistent_hash = load_balancer
+            .collect();
+        let consistent_hash = policy
+            .load_balancer
             .and_then(|settings| settings.consistent_hash.as_ref())
             .and_then(|settings| consistent_hash::compile(settings, &endpoints))
             .map(Box::new);
         let metric_slot = self.labels.metric_slot(&service_labels(service));
-        Some(Cluster {
+        let mut cluster = Cluster {
             name,
-            connect_timeout,
-            idle_timeout_ms: Some(idle_timeout.as_millis() as u64).filter(|ms| *ms > 0),
-            requests_per_connection_max: requests_max
-                .and_then(|max| max.try_into().ok())
-                .unwrap_or(0),
-            load_balancer: load_balancer.map_or(LoadBalancerPolicy::LeastRequest, algorithm),
+            grouping,
             consistent_hash,
             endpoints,
             metric_slot,
-        })
+            ..Cluster::default()
+        };
+        policy.apply(&mut cluster);
+        Some(cluster)
     }
 
     /// The rules of a host: of the first level that has any (the gateway's namespace, the service's,
@@ -203,45 +209,6 @@ impl<'r> ClusterCompiler<'r> {
             }
         }
         Vec::new()
-    }
-}
-
-/// The blocks that policies and their port entries share.
-type Blocks<'p> = (Option<&'p LoadBalancerSettings>, Option<&'p ConnectionPoolSettings>);
-
-/// A block of the policy for a port: a port-level entry replaces all four blocks at once (a block
-/// that it does not set is the default, not the top level's); the subset's policy comes first where
-/// it sets the block (behaviour 4.2.1, 4.2.2).
-fn effective<'p, T>(
-    rule: Option<&'p TrafficPolicy>,
-    subset: Option<&'p TrafficPolicy>,
-    port: u32,
-    block: impl Fn(Blocks<'p>) -> Option<&'p T>,
-) -> Option<&'p T> {
-    let at_port = |policy: &'p TrafficPolicy| {
-        policy
-            .port_level_settings
-            .iter()
-            .find(|settings| settings.port.as_ref().is_some_and(|of| of.number == port))
-    };
-    for policy in [subset, rule].into_iter().flatten() {
-        if let Some(settings) = at_port(policy) {
-            let own = (settings.load_balancer.as_ref(), settings.connection_pool.as_ref());
-            return block(own);
-        }
-        let own = (policy.load_balancer.as_ref(), policy.connection_pool.as_ref());
-        if let Some(found) = block(own) {
-            return Some(found);
-        }
-    }
-    None
-}
-
-fn algorithm(settings: &LoadBalancerSettings) -> LoadBalancerPolicy {
-    match settings.simple {
-        Some(SimpleLb::RoundRobin) => LoadBalancerPolicy::RoundRobin,
-        Some(SimpleLb::Random) => LoadBalancerPolicy::Random,
-        _ => LoadBalancerPolicy::LeastRequest,
     }
 }
 

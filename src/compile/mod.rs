@@ -8,11 +8,13 @@ pub mod clusters;
 pub mod consistent_hash;
 pub mod delegates;
 pub mod listeners;
+pub mod locality;
 pub mod policy;
 pub mod registry;
 pub mod routes;
 #[cfg(test)]
 mod tests;
+pub mod upstream_policy;
 pub mod virtual_hosts;
 
 use std::collections::BTreeMap;
@@ -24,6 +26,7 @@ use crate::metrics::LabelTable;
 use crate::snapshot::{Listener, Settings, Snapshot};
 use clusters::ClusterCompiler;
 use delegates::Delegates;
+pub use locality::Locality;
 use registry::Registry;
 use routes::RouteCompiler;
 
@@ -34,6 +37,8 @@ pub struct CompileOptions {
     pub labels: BTreeMap<String, String>,
     /// Namespace of this gateway.
     pub namespace: String,
+    /// Where this gateway runs, if that is known.
+    pub locality: Option<Locality>,
     /// Suffix of service names, `cluster.local`.
     pub cluster_domain: String,
     /// Port to bind for a server's number, where no Service says it.
@@ -63,13 +68,7 @@ pub fn compile(
     let mut diagnostics = Vec::new();
     let registry = Registry::new(resources, &options.namespace, &options.cluster_domain);
     let ports = listeners::compile(resources, options, &mut diagnostics);
-    let clusters = ClusterCompiler::new(
-        resources,
-        &registry,
-        &options.namespace,
-        &options.cluster_domain,
-        labels,
-    );
+    let clusters = ClusterCompiler::new(resources, &registry, options, labels);
     let delegates = Delegates::new(resources, &options.cluster_domain);
     let mut routes = RouteCompiler::new(&options.cluster_domain, clusters, delegates);
     let mut snapshot = Snapshot { settings: options.settings.clone(), ..Snapshot::default() };

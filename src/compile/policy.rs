@@ -144,6 +144,7 @@ fn retries(retries: &HttpRetry) -> RetryPolicy {
         attempts: u32::try_from(retries.attempts).unwrap_or(0),
         per_try_timeout_ms: retries.per_try_timeout.map(milliseconds),
         avoids_tried: retries.retry_ignore_previous_hosts,
+        remote_localities: retries.retry_remote_localities == Some(true),
         ..RetryPolicy::default()
     };
     if let Some(base) = retries.backoff {

@@ -49,6 +49,8 @@ pub struct EndpointRecord {
     pub weight: u32,
     /// Ready to serve.
     pub ready: bool,
+    /// Where it runs: `region/zone/subzone`, as far as it is known.
+    pub locality: Option<String>,
     /// Name of the workload behind it, if it is known.
     pub workload: Option<String>,
     /// Namespace of that workload.
@@ -233,6 +235,7 @@ fn from_slice(
                     labels: labels.clone(),
                     weight: 1,
                     ready,
+                    locality: endpoint.zone.as_ref().map(|zone| format!("/{zone}")),
                     workload: target_ref.and_then(|target| target.name.as_deref()).map(workload),
                     namespace: slice.meta.namespace.clone(),
                 },
@@ -290,6 +293,7 @@ fn from_endpoints(
                     labels: labels.clone(),
                     weight: 1,
                     ready,
+                    locality: None,
                     workload: target_ref.and_then(|target| target.name.as_deref()).map(workload),
                     namespace: object.meta.namespace.clone(),
                 },
@@ -320,6 +324,7 @@ fn service_entry(meta: &ObjectMeta, spec: &ServiceEntry, host: &str) -> ServiceR
                         labels: endpoint.labels.clone(),
                         weight: endpoint.weight.unwrap_or(1).max(1),
                         ready: true,
+                        locality: endpoint.locality.clone(),
                         workload: None,
                         namespace: meta.namespace.clone(),
                     });

@@ -18,6 +18,7 @@ fn resources(text: &str) -> ResourceSet {
 
 fn options() -> CompileOptions {
     CompileOptions {
+        locality: None,
         labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
         namespace: "istio-system".to_owned(),
         cluster_domain: "cluster.local".to_owned(),

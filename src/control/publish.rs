@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::net::listener;
 use crate::snapshot::Snapshot;
+use crate::upstream::SharedClusters;
 use crate::worker::{Command, WorkerHandle};
 
 /// How often a port that is in use is tried again, and how long between.
@@ -53,6 +54,7 @@ impl BindError {
 pub struct Publisher {
     workers: Vec<WorkerHandle>,
     bound: BTreeSet<SocketAddr>,
+    shared: SharedClusters,
 }
 
 /// Sockets bound for a snapshot, one per worker each.
@@ -61,7 +63,7 @@ pub struct Bound(BTreeMap<SocketAddr, Vec<TcpListener>>);
 impl Publisher {
     /// Nothing is bound yet.
     pub fn new(workers: Vec<WorkerHandle>) -> Publisher {
-        Publisher { workers, bound: BTreeSet::new() }
+        Publisher { workers, bound: BTreeSet::new(), shared: SharedClusters::default() }
     }
 
     /// The workers.
@@ -100,12 +102,17 @@ impl Publisher {
             self.bound.contains(&listener.address) || sockets.contains_key(&listener.address)
         });
         self.bound = snapshot.listeners.iter().map(|listener| listener.address).collect();
+        self.shared = SharedClusters::new(&snapshot, &self.shared);
         for worker in &self.workers {
             let own: Vec<(SocketAddr, TcpListener)> = sockets
                 .iter_mut()
                 .filter_map(|(address, sockets)| Some((*address, sockets.pop()?)))
                 .collect();
-            let command = Command::Publish { snapshot: Box::new(snapshot.clone()), sockets: own };
+            let command = Command::Publish {
+                snapshot: Box::new(snapshot.clone()),
+                shared: self.shared.clone(),
+                sockets: own,
+            };
             worker.send(command);
         }
         Arc::new(snapshot)

@@ -24,7 +24,7 @@ use crate::proxy::scratch::Scratch;
 use crate::proxy::{ListenerSlot, Replica, WorkerContext, header_edits, local_reply};
 use crate::router::RouteTable;
 use crate::snapshot::{Forward, RetryPolicy, Route, RouteAction, Snapshot};
-use crate::upstream::ClusterStates;
+use crate::upstream::{ClusterStates, Pick, SharedClusters};
 
 /// How often chance is asked for a destination that it has not led to. One that gets a thousandth of
 /// the requests is missed by one explanation in sixty.
@@ -65,14 +65,18 @@ impl Explainer {
         let context = WorkerContext::new(WorkerId(0), driver, None);
         let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = socket.local_addr()?;
-        let stream = crate::net::connect::connect(address, Duration::from_secs(5), driver).await?;
+        let stream =
+            crate::net::connect::connect(address, Duration::from_secs(5), driver, None).await?;
         Ok(Explainer { context, stream })
     }
 
     /// Answer by this configuration.
     pub fn load(&self, snapshot: Snapshot) -> Table {
         self.context.clock.follow_wall_clock();
-        let clusters = ClusterStates::new(&snapshot, None, &mut self.context.random.borrow_mut());
+        let shared = SharedClusters::new(&snapshot, &SharedClusters::default());
+        let mut random = self.context.random.borrow_mut();
+        let clusters = ClusterStates::new(&snapshot, &shared, None, &mut random, 0);
+        drop(random);
         Table(Rc::new(Replica { snapshot, clusters }))
     }
 
@@ -318,7 +322,9 @@ impl Request<'_> {
     fn error_of(&self, cluster: Option<ClusterId>) -> Option<ProxyError> {
         let Some(cluster) = cluster else { return Some(ProxyError::NoCluster) };
         let state = self.replica.clusters.get(cluster);
-        let picked = state.pick(&mut self.context.random.borrow_mut(), &[], None);
+        let configured = self.replica.snapshot.cluster(cluster);
+        let any = Pick { tried: &[], avoid_tried: true, elsewhere: false, hash: None };
+        let picked = state.pick(configured, &mut self.context.random.borrow_mut(), &any, 0);
         picked.is_none().then_some(ProxyError::NoHealthyUpstream)
     }
 

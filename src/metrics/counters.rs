@@ -77,6 +77,14 @@ worker_numbers! {
     upstream_closed_idle = UPSTREAM_CLOSED_IDLE;
     /// Attempts that followed a failed one.
     upstream_retries = RETRIES;
+    /// Retries that were wanted and that a limit did not allow.
+    upstream_retry_overflows = RETRY_OVERFLOWS;
+    /// Requests that a limit of their cluster refused.
+    upstream_overflows = OVERFLOWS;
+    /// Endpoints taken out by outlier detection.
+    outlier_ejections = OUTLIER_CHANGES, "change" "ejected";
+    /// Endpoints that came back.
+    outlier_returns = OUTLIER_CHANGES, "change" "returned";
     /// Copies of requests sent to mirrors.
     mirrors_sent = MIRRORS, "outcome" "sent";
     /// Copies that were not sent: too many were under way, or the body was still coming.

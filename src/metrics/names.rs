@@ -78,6 +78,12 @@ metrics! {
         "Idle upstream connections that the upstream closed.";
     RETRIES = Counter "ringress_upstream_retries_total",
         "Attempts that followed a failed one.";
+    RETRY_OVERFLOWS = Counter "ringress_upstream_retry_overflows_total",
+        "Retries that a limit of the cluster did not allow (maxRetries, retryBudget).";
+    OVERFLOWS = Counter "ringress_upstream_overflows_total",
+        "Requests that a limit of their cluster refused (connectionPool).";
+    OUTLIER_CHANGES = Counter "ringress_outlier_changes_total",
+        "Endpoints that outlier detection took out, and those that came back.";
     MIRRORS = Counter "ringress_mirrored_requests_total",
         "Copies of requests for mirrors, by what became of them.";
     UPSTREAM_PROTOCOL_ERRORS = Counter "ringress_upstream_protocol_errors_total",

@@ -16,9 +16,17 @@ use super::stream::Stream;
 /// The connect itself is begun by a system call on a non-blocking socket and only its end is waited
 /// for on the ring: the socket stays ours all the time, so that giving up closes it (a dropped
 /// connect operation of the runtime would leak it).
-pub async fn connect(address: SocketAddr, timeout: Duration, driver: Driver) -> io::Result<Stream> {
+pub async fn connect(
+    address: SocketAddr,
+    timeout: Duration,
+    driver: Driver,
+    keepalive: Option<&TcpKeepalive>,
+) -> io::Result<Stream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
+    if let Some(keepalive) = keepalive {
+        socket.set_tcp_keepalive(&keepalive.of_socket())?;
+    }
     socket.set_nonblocking(true)?;
     let in_progress = match socket.connect(&address.into()) {
         Ok(()) => false,
@@ -44,6 +52,35 @@ pub async fn connect(address: SocketAddr, timeout: Duration, driver: Driver) -> 
     Ok(Stream::new(stream))
 }
 
+/// Probes of the kernel on a connection that is idle; none: the system's value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpKeepalive {
+    /// Unanswered probes before the connection is dead.
+    pub probes: Option<u32>,
+    /// Idle time before the first.
+    pub time: Option<Duration>,
+    /// Time between them.
+    pub interval: Option<Duration>,
+}
+
+impl TcpKeepalive {
+    fn of_socket(&self) -> socket2::TcpKeepalive {
+        let mut keepalive = socket2::TcpKeepalive::new();
+        // The kernel counts whole seconds, at least one.
+        let seconds = |time: Duration| time.max(Duration::from_secs(1));
+        if let Some(time) = self.time {
+            keepalive = keepalive.with_time(seconds(time));
+        }
+        if let Some(interval) = self.interval {
+            keepalive = keepalive.with_interval(seconds(interval));
+        }
+        if let Some(probes) = self.probes {
+            keepalive = keepalive.with_retries(probes);
+        }
+        keepalive
+    }
+}
+
 /// Lends the descriptor of a runtime stream to `socket2`.
 struct StreamDescriptor<'s>(&'s TcpStream);
 
@@ -66,6 +103,6 @@ pub async fn loopback_pair(
         SockRef::from(&listener).set_recv_buffer_size(bytes).expect("a buffer size");
     }
     let address = listener.local_addr().expect("bound");
-    let ours = connect(address, Duration::from_secs(10), driver).await.expect("it listens");
+    let ours = connect(address, Duration::from_secs(10), driver, None).await.expect("it listens");
     (ours, listener.accept().expect("connected").0)
 }

@@ -18,6 +18,7 @@ pub mod runtime;
 pub mod stream;
 
 pub use buffer::{Buffer, BufferPool};
+pub use connect::TcpKeepalive;
 pub use hostname::hostname;
 pub use pooled_future::{FuturePool, PooledFuture};
 pub use stream::Stream;

@@ -5,12 +5,13 @@
 //! in. Setting a deadline is two stores; a timer would cost more than parsing the head. A route's
 //! timeout is kept to the millisecond: one timer for all requests of the worker, set to the earliest.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use crate::net::Stream;
+use crate::upstream::ClientAddresses;
 
 /// A listening address on this worker and where its requests are routed now. Connections hold it,
 /// so that a reload re-routes open connections too, and a listener that goes away cuts none.
@@ -70,6 +71,7 @@ pub struct Downstream {
     /// The upstream that serves the present request: shut down when the client is gone.
     upstream: RefCell<Option<Stream>>,
     position: Cell<usize>,
+    addresses: OnceCell<Rc<ClientAddresses>>,
 }
 
 #[derive(Clone, Copy)]
@@ -110,6 +112,7 @@ impl Downstream {
             gone: Cell::new(false),
             upstream: RefCell::new(None),
             position: Cell::new(usize::MAX),
+            addresses: OnceCell::new(),
         }
     }
 
@@ -175,6 +178,14 @@ impl Downstream {
     /// Did the last wait end because its deadline passed?
     pub fn expired(&self) -> bool {
         self.expired.get()
+    }
+
+    /// The client's address and ours that it called; asked of the kernel once.
+    pub fn addresses(&self) -> &Rc<ClientAddresses> {
+        self.addresses.get_or_init(|| {
+            let own = self.stream.local_address().unwrap_or(self.listener.address);
+            Rc::new((self.peer, own))
+        })
     }
 
     /// Was the client found gone while the upstream was waited for?

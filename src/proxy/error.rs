@@ -4,6 +4,7 @@
 use crate::http1::{RequestError, ResponseError};
 use crate::snapshot::FaultStatus;
 use crate::stream_info::ResponseFlags;
+use crate::upstream::Outcome;
 
 /// Why the gateway answers itself, or answers nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub enum ProxyError {
     NoCluster,
     /// No usable endpoint.
     NoHealthyUpstream,
+    /// A limit of the cluster (`connectionPool`) is reached.
+    UpstreamOverflow,
     /// Connecting failed.
     UpstreamConnect,
     /// Connecting took too long.
@@ -125,6 +128,14 @@ impl ProxyError {
                 "no healthy upstream",
                 false,
             ),
+            ProxyError::UpstreamOverflow => answer(
+                503,
+                ResponseFlags::UPSTREAM_OVERFLOW,
+                "upstream_reset_before_response_started{overflow}",
+                "upstream connect error or disconnect/reset before headers. \
+                 reset reason: overflow",
+                false,
+            ),
             ProxyError::UpstreamConnect => answer(
                 503,
                 ResponseFlags::UPSTREAM_CONNECTION_FAILURE,
@@ -192,6 +203,22 @@ impl ProxyError {
 }
 
 impl ProxyError {
+    /// What outlier detection makes of an attempt that ended so; none: nothing, it was not the
+    /// endpoint's fault.
+    pub fn outcome(self) -> Option<Outcome> {
+        match self {
+            ProxyError::UpstreamConnect
+            | ProxyError::UpstreamClosed
+            | ProxyError::UpstreamProtocol(_)
+            | ProxyError::UpstreamInterim
+            | ProxyError::UpstreamTruncated => Some(Outcome::Failed),
+            ProxyError::UpstreamConnectTimeout
+            | ProxyError::RequestTimeout
+            | ProxyError::PerTryTimeout => Some(Outcome::TimedOut),
+            _ => None,
+        }
+    }
+
     /// What a gRPC client is told instead of the status.
     pub fn grpc_status(self) -> u8 {
         match self {
@@ -215,7 +242,7 @@ fn grpc_status(status: u16) -> u8 {
 }
 
 /// The HTTP status that stands for a gRPC one (Envoy's mapping).
-fn http_status(grpc_status: u8) -> u16 {
+pub(super) fn http_status(grpc_status: u8) -> u16 {
     match grpc_status {
         0 => 200,
         1 => 499,

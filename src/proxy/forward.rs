@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
-use super::attempt::{self, Attempt};
+use super::attempt::{self, Attempt, Wanted};
 use super::context::{Replica, WorkerContext};
 use super::downstream::{After, Downstream, Phase};
-use super::error::ProxyError;
+use super::error::{ProxyError, http_status};
 use super::local_reply;
 use super::mirror;
 use super::receiver::Receiver;
@@ -21,6 +21,8 @@ use super::scratch::Scratch;
 use super::tunnel;
 use crate::ids::ClusterId;
 use crate::net::Buffer;
+use crate::stream_info::StreamInfo;
+use crate::upstream::Outcome;
 
 /// Send a request upstream and its response back, with the retries that are safe.
 pub async fn forward(
@@ -47,8 +49,11 @@ pub async fn forward(
     let mut body = Some(body);
     let snapshot = &replica.snapshot;
     let policy = scratch.info.route.and_then(|route| snapshot.route(route).policy.as_deref());
+    let shared = replica.clusters.get(cluster).shared();
     let retries = Retries::new(
+        context,
         policy.map_or(&snapshot.settings.default_retries, |policy| &policy.retries),
+        shared.and_then(|shared| shared.limiter.as_ref()),
         progress.request_done.get(),
         scratch.timeout_ms,
     );
@@ -67,21 +72,24 @@ pub async fn forward(
             // The clock was read when the first attempt's request came, unless something took time.
             let at_once = scratch.info.attempts == 0 && scratch.delay_ms == 0;
             let now = if at_once { scratch.info.started } else { Instant::now() };
-            retries.bound(context, connection, now);
+            retries.bound(connection, now);
         }
-        if !retries.avoids_tried(scratch.hash) {
-            scratch.tried.clear();
-        }
-        let limit = retries.connect_limit(context, connection);
-        let begun = attempt::begin(context, replica, cluster, fresh, limit, scratch).await;
+        let wanted = Wanted {
+            fresh,
+            limit: retries.connect_limit(connection),
+            avoid_tried: retries.avoids_tried(scratch.hash),
+            elsewhere: retries.goes_elsewhere(),
+            client: Some(connection),
+        };
+        let begun = attempt::begin(context, replica, cluster, &wanted, scratch).await;
         let mut attempt = match begun {
             Ok(attempt) => attempt,
             Err(error) => {
-                let error = retries.explain(context, connection, error);
+                let error = retries.explain(connection, error);
                 if !retries.take_after(error, true, body.is_some(), &mut scratch.info) {
                     break Err(error);
                 }
-                if let Err(error) = retries.back_off(context, connection).await {
+                if let Err(error) = retries.back_off(connection).await {
                     break Err(error);
                 }
                 count_further_attempt(context, scratch);
@@ -105,16 +113,23 @@ pub async fn forward(
         )
         .await;
         let error = match responded {
-            Responded::Retry => None,
-            Responded::Nothing(error) => Some(error),
-            responded => break Ok((responded, attempt)),
+            Responded::Retry(status) => {
+                attempt.report(context, Outcome::Response(status));
+                None
+            }
+            Responded::Nothing(error) => Some(retries.explain(connection, error)),
+            responded => {
+                attempt.report(context, Outcome::Response(status_for_outliers(&scratch.info)));
+                break Ok((responded, attempt));
+            }
         };
-        let reused = attempt.reused;
+        // The endpoint had closed the kept connection: nothing of the request was served.
+        let stale = attempt.reused && error == Some(ProxyError::UpstreamClosed);
+        if let Some(outcome) = error.filter(|_| !stale).and_then(ProxyError::outcome) {
+            attempt.report(context, outcome);
+        }
         attempt.close(context);
         if let Some(error) = error {
-            let error = retries.explain(context, connection, error);
-            // The endpoint had closed the kept connection: nothing of the request was served.
-            let stale = reused && error == ProxyError::UpstreamClosed;
             let safe = plan.idempotent || nothing_sent;
             // Once the rest of a body was asked for, what came of it may be lost.
             if stale && safe && body.is_some() && !fresh && !connection.gone() {
@@ -129,7 +144,7 @@ pub async fn forward(
                 break Err(error);
             }
         }
-        if let Err(error) = retries.back_off(context, connection).await {
+        if let Err(error) = retries.back_off(connection).await {
             break Err(error);
         }
         count_further_attempt(context, scratch);
@@ -144,7 +159,7 @@ pub async fn forward(
         }
         Ok((Responded::Complete { upstream_reusable, keep_alive }, attempt)) => {
             if upstream_reusable {
-                attempt.check_in(context, context.clock.coarse_milliseconds());
+                attempt.check_in(context, snapshot.cluster(cluster));
             } else {
                 attempt.close(context);
             }
@@ -157,7 +172,7 @@ pub async fn forward(
             attempt.close(context);
             After::Close
         }
-        Ok((Responded::Cut | Responded::Nothing(_) | Responded::Retry, attempt)) => {
+        Ok((Responded::Cut | Responded::Nothing(_) | Responded::Retry(_), attempt)) => {
             attempt.close(context);
             After::Cut
         }
@@ -231,7 +246,7 @@ async fn send_and_relay(
                 Pumped::Done(input) => {
                     receiver.input = Some(input);
                     if !progress.response_started.get() {
-                        retries.bound(context, connection, Instant::now());
+                        retries.bound(connection, Instant::now());
                     }
                 }
                 // Its response may be on the way already.
@@ -250,6 +265,14 @@ async fn send_and_relay(
     })
     .await;
     (responded, false)
+}
+
+/// The status that outlier detection sees: a gRPC error in a head stands for an HTTP one.
+fn status_for_outliers(info: &StreamInfo) -> u16 {
+    match info.grpc_status {
+        Some(status) if info.grpc => http_status(status),
+        _ => info.response_code,
+    }
 }
 
 /// Note a further attempt, in the head that is sent again too.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use super::attempt::{self, Attempt};
+use super::attempt::{self, Attempt, Wanted};
 use super::context::{Replica, WorkerContext};
 use super::request::begin_record;
 use super::response_body::{ResponseBody, Step, finish_receive};
@@ -57,7 +57,9 @@ async fn send(
 ) {
     let mut scratch = context.take_scratch();
     begin_record(context, &mut scratch, Instant::now());
-    let begun = attempt::begin(context, replica, cluster, false, TIMEOUT, &mut scratch).await;
+    let wanted =
+        Wanted { fresh: false, limit: TIMEOUT, avoid_tried: true, elsewhere: false, client: None };
+    let begun = attempt::begin(context, replica, cluster, &wanted, &mut scratch).await;
     context.give_scratch(scratch);
     // What a copy met on its way is in the counters of the upstream; nobody waits for it.
     let Ok(mut attempt) = begun else { return };
@@ -80,7 +82,7 @@ async fn send(
         .await
     };
     if reusable {
-        attempt.check_in(context, context.clock.coarse_milliseconds());
+        attempt.check_in(context, replica.snapshot.cluster(cluster));
     } else {
         attempt.close(context);
     }

@@ -22,6 +22,7 @@ pub mod hash_key;
 pub mod header_edits;
 pub mod local_reply;
 pub mod mirror;
+pub mod proxy_protocol;
 pub mod reason;
 pub mod receiver;
 pub mod record;

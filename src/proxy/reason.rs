@@ -73,6 +73,7 @@ impl Reason {
                 ProxyError::UpstreamProtocol(_)
                 | ProxyError::UpstreamInterim
                 | ProxyError::UpstreamTruncated => Some("ringress_upstream_protocol_errors_total"),
+                ProxyError::UpstreamOverflow => Some("ringress_upstream_overflows_total"),
                 ProxyError::DownstreamGone => Some(LEFT),
                 ProxyError::LowVersion
                 | ProxyError::PathNormalization

@@ -34,8 +34,9 @@ pub enum Responded {
     },
     /// The client has been sent nothing of a final response.
     Nothing(ProxyError),
-    /// The response is one to try again instead of: the client has been sent nothing of it.
-    Retry,
+    /// The response, with this status, is one to try again instead of: the client has been sent nothing
+    /// of it.
+    Retry(u16),
     /// The client has a part: its connection must be cut.
     Cut,
     /// 101 has been sent: both connections are tunnels now. The buffer holds what the upstream sent
@@ -55,7 +56,7 @@ enum Head {
     Switching {
         head_bytes: usize,
     },
-    Retry,
+    Retry(u16),
     Final(FinalHead),
 }
 
@@ -113,9 +114,9 @@ pub async fn relay(
                     return Responded::Nothing(error);
                 }
                 Ok(Head::Final(head)) => break 'head (head, buffer),
-                Ok(Head::Retry) => {
+                Ok(Head::Retry(status)) => {
                     context.buffers.give(buffer);
-                    return Responded::Retry;
+                    return Responded::Retry(status);
                 }
                 Ok(Head::Switching { head_bytes }) => {
                     // The tunnel receives into it: an empty window must have room behind it.
@@ -325,8 +326,9 @@ fn read_head(
         return Ok(Head::Interim { head_bytes, forward });
     }
     if retries.take_instead_of(&parsed, &mut scratch.info) {
-        return Ok(Head::Retry);
+        return Ok(Head::Retry(status));
     }
+    retries.settled();
     let unframed = matches!(parsed.body, BodyLength::Chunked | BodyLength::UntilClose);
     let chunked_to_client = unframed && plan.version >= Version::Http11;
     let keep_alive = plan.keep_alive

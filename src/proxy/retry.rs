@@ -10,10 +10,16 @@ use crate::http::KnownHeader;
 use crate::http1::ParsedResponse;
 use crate::snapshot::{AttemptFailure, RetryPolicy};
 use crate::stream_info::{ResponseFlags, StreamInfo};
+use crate::upstream::{Counted, Limiter};
 
 /// The retries of a request.
 pub struct Retries<'p> {
+    context: &'p WorkerContext,
     policy: &'p RetryPolicy,
+    /// The limits of the cluster, if it has any.
+    limiter: Option<&'p Limiter>,
+    /// A retry is under way, and counted among those of the cluster.
+    under_way: Cell<bool>,
     left: Cell<u32>,
     /// All of the request is at hand still.
     resendable: bool,
@@ -23,8 +29,16 @@ pub struct Retries<'p> {
 
 impl<'p> Retries<'p> {
     /// None taken yet.
-    pub fn new(policy: &'p RetryPolicy, resendable: bool, timeout_ms: Option<u64>) -> Self {
-        Retries { policy, left: Cell::new(policy.attempts), resendable, timeout_ms }
+    pub fn new(
+        context: &'p WorkerContext,
+        policy: &'p RetryPolicy,
+        limiter: Option<&'p Limiter>,
+        resendable: bool,
+        timeout_ms: Option<u64>,
+    ) -> Self {
+        let left = Cell::new(policy.attempts);
+        let under_way = Cell::new(false);
+        Retries { context, policy, limiter, under_way, left, resendable, timeout_ms }
     }
 
     /// Are endpoints that were tried avoided? A hash would lead elsewhere then.
@@ -32,14 +46,19 @@ impl<'p> Retries<'p> {
         self.policy.avoids_tried.unwrap_or(hash.is_none())
     }
 
+    /// Are other localities preferred to those that were tried?
+    pub fn goes_elsewhere(&self) -> bool {
+        self.policy.remote_localities
+    }
+
     /// The request is complete and an attempt begins (again): bound both. What is bound already keeps
     /// its bound.
-    pub fn bound(&self, context: &WorkerContext, connection: &Downstream, now: Instant) {
+    pub fn bound(&self, connection: &Downstream, now: Instant) {
         if self.timeout_ms.is_none() && self.policy.per_try_timeout_ms.is_none() {
             return;
         }
         // The clock's milliseconds are cut off: one more, so that nothing ends early.
-        let now_ms = context.clock.milliseconds(now) + 1;
+        let now_ms = self.context.clock.milliseconds(now) + 1;
         let until =
             |limit_ms: Option<u64>| limit_ms.map_or(u64::MAX, |ms| now_ms.saturating_add(ms));
         let request_ms = match connection.request_deadline_ms() {
@@ -47,27 +66,22 @@ impl<'p> Retries<'p> {
             bound => bound,
         };
         let attempt_ms = until(self.policy.per_try_timeout_ms);
-        context.downstreams.bound(connection, request_ms, attempt_ms);
+        self.context.downstreams.bound(connection, request_ms, attempt_ms);
     }
 
     /// How long the attempt may take to connect.
-    pub fn connect_limit(&self, context: &WorkerContext, connection: &Downstream) -> Duration {
-        left(context, connection)
+    pub fn connect_limit(&self, connection: &Downstream) -> Duration {
+        left(self.context, connection)
             .min(self.policy.per_try_timeout_ms.map_or(Duration::MAX, Duration::from_millis))
     }
 
     /// What an error was really: the time may have been up.
-    pub fn explain(
-        &self,
-        context: &WorkerContext,
-        connection: &Downstream,
-        error: ProxyError,
-    ) -> ProxyError {
+    pub fn explain(&self, connection: &Downstream, error: ProxyError) -> ProxyError {
         let connecting = error == ProxyError::UpstreamConnectTimeout;
         if !connection.timed_out() && !connecting || error == ProxyError::DownstreamGone {
             return error;
         }
-        if left(context, connection).is_zero() {
+        if left(self.context, connection).is_zero() {
             ProxyError::RequestTimeout
         } else if connection.timed_out() {
             ProxyError::PerTryTimeout
@@ -129,10 +143,29 @@ impl<'p> Retries<'p> {
             }
             return false;
         }
-        if at_hand {
-            self.left.set(left - 1);
+        // The retry before, if there was one, is over.
+        self.settled();
+        if !at_hand {
+            return false;
         }
-        at_hand
+        if let Some(limiter) = self.limiter {
+            if !limiter.count(Counted::Retry) {
+                self.context.count(|counters, _| counters.upstream_retry_overflows += 1);
+                return false;
+            }
+            self.under_way.set(true);
+        }
+        self.left.set(left - 1);
+        true
+    }
+
+    /// A response goes to the client: no retry is under way any more.
+    pub fn settled(&self) {
+        if self.under_way.take()
+            && let Some(limiter) = self.limiter
+        {
+            limiter.give_back(Counted::Retry);
+        }
     }
 
     /// Wait a random part of the interval of the retry that was just taken (Envoy: up to
@@ -140,22 +173,24 @@ impl<'p> Retries<'p> {
     ///
     /// # Errors
     /// The request's time is up before.
-    pub async fn back_off(
-        &self,
-        context: &WorkerContext,
-        connection: &Downstream,
-    ) -> Result<(), ProxyError> {
+    pub async fn back_off(&self, connection: &Downstream) -> Result<(), ProxyError> {
         let retry = self.policy.attempts - self.left.get();
         let base_ms = self.policy.back_off_ms;
         let longest_ms = base_ms.saturating_mul((1u64 << retry.min(10)) - 1);
         let longest_ms = longest_ms.min(base_ms.saturating_mul(10)).max(1);
-        let wait = Duration::from_millis(context.random.borrow_mut().u64(..longest_ms));
+        let wait = Duration::from_millis(self.context.random.borrow_mut().u64(..longest_ms));
         // Boxed: a timer is large, and the rare retry must not enlarge every exchange.
-        Box::pin(crate::net::sleep(wait.min(left(context, connection)))).await;
-        if left(context, connection).is_zero() {
+        Box::pin(crate::net::sleep(wait.min(left(self.context, connection)))).await;
+        if left(self.context, connection).is_zero() {
             return Err(ProxyError::RequestTimeout);
         }
         Ok(())
+    }
+}
+
+impl Drop for Retries<'_> {
+    fn drop(&mut self) {
+        self.settled();
     }
 }
 

@@ -4,12 +4,17 @@
 //!
 //! Nothing here knows a manifest; nothing here does I/O.
 
+mod cluster;
 pub mod consistent_hash;
 mod header_edits;
 mod policy;
 mod retry_policy;
 mod time_format;
 
+pub use cluster::{
+    Cluster, ClusterLimits, Endpoint, Grouping, LoadBalancerPolicy, OutlierDetection,
+    ProxyProtocolVersion, RetryLimit, Warmup,
+};
 pub use consistent_hash::{ConsistentHash, HashCookie, HashKey, HashTable};
 pub use header_edits::{FieldOf, HeaderEdits, HeaderPart, HeaderText, HeaderTextError, Variable};
 pub use policy::{Cors, DestinationPolicy, Fault, FaultStatus, Mirror, PathRewrite, RoutePolicy};
@@ -23,7 +28,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::http::Scheme;
-use crate::ids::{ClusterId, HistogramSlot, ListenerId, MetricSlot, RouteId};
+use crate::ids::{ClusterId, HistogramSlot, ListenerId, RouteId};
 use crate::router::RouteTable;
 
 /// Everything that a worker routes by.
@@ -241,50 +246,4 @@ pub struct Destination {
     pub weight: u32,
     /// The latency histogram of this route and destination.
     pub histogram_slot: HistogramSlot,
-}
-
-/// A logical upstream: service port and optional subset.
-#[derive(Clone, Debug)]
-pub struct Cluster {
-    /// Istio's name: `outbound|<port>|<subset>|<host>`.
-    pub name: String,
-    /// How long a connect may take.
-    pub connect_timeout: Duration,
-    /// Kept connections are closed when they were idle for this long, ms; none: never.
-    pub idle_timeout_ms: Option<u64>,
-    /// Requests after which a connection is not kept; 0: no limit.
-    pub requests_per_connection_max: u64,
-    /// How endpoints are picked.
-    pub load_balancer: LoadBalancerPolicy,
-    /// How requests with a key are picked for, before `load_balancer`.
-    pub consistent_hash: Option<Box<ConsistentHash>>,
-    /// Its endpoints; unhealthy ones are known but never picked.
-    pub endpoints: Vec<Endpoint>,
-    /// Labels of requests that got no endpoint.
-    pub metric_slot: MetricSlot,
-}
-
-/// How an endpoint is picked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum LoadBalancerPolicy {
-    /// Power of two choices on active requests (Istio's default).
-    #[default]
-    LeastRequest,
-    /// Each in turn.
-    RoundRobin,
-    /// Any.
-    Random,
-}
-
-/// One address of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Where to connect.
-    pub address: SocketAddr,
-    /// Relative weight, at least 1.
-    pub weight: u32,
-    /// Ready to serve.
-    pub healthy: bool,
-    /// Labels of requests that went to it.
-    pub metric_slot: MetricSlot,
 }

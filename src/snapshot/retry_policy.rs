@@ -15,6 +15,8 @@ pub struct RetryPolicy {
     pub back_off_ms: u64,
     /// Are endpoints that were tried avoided? Unset: unless a consistent hash picks.
     pub avoids_tried: Option<bool>,
+    /// Are localities that were not tried preferred?
+    pub remote_localities: bool,
 }
 
 impl Default for RetryPolicy {
@@ -27,6 +29,7 @@ impl Default for RetryPolicy {
             status_codes: Box::default(),
             back_off_ms: 25,
             avoids_tried: None,
+            remote_localities: false,
         }
     }
 }

@@ -6,7 +6,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use super::pool::ConnectionPlace;
 use crate::net::{Buffer, FuturePool, PooledFuture, Stream};
+
+/// The address of a client and the one of ours that it called.
+pub type ClientAddresses = (SocketAddr, SocketAddr);
 
 type Receiving = PooledFuture<'static, (io::Result<usize>, Buffer)>;
 
@@ -21,23 +25,43 @@ pub struct Connection {
     stream: Stream,
     receiving: Option<Receiving>,
     futures: Rc<FuturePool>,
-    local_address: Option<SocketAddr>,
+    /// Boxed: it is asked for once, and the connection moved with every request.
+    local_address: Option<Box<SocketAddr>>,
     /// Requests that were sent on it before the present one.
-    pub requests: u64,
+    pub requests: u32,
+    /// Worker time when it was opened, seconds.
+    opened_seconds: u32,
+    /// The client that the endpoint was told of (PROXY protocol): it serves that one only.
+    pub client: Option<Rc<ClientAddresses>>,
+    /// Its place among the connections that the cluster may have, if that limits them.
+    pub place: Option<Box<ConnectionPlace>>,
 }
 
 impl Connection {
-    /// A fresh connection, receiving into `buffer`.
-    pub fn new(stream: Stream, futures: &Rc<FuturePool>, buffer: Buffer) -> Connection {
+    /// A connection that was opened at `opened_ms`, receiving into `buffer`.
+    pub fn new(
+        stream: Stream,
+        futures: &Rc<FuturePool>,
+        buffer: Buffer,
+        opened_ms: u64,
+    ) -> Connection {
         let mut connection = Connection {
             local_address: None,
             stream,
             receiving: None,
             futures: Rc::clone(futures),
             requests: 0,
+            opened_seconds: (opened_ms / 1000) as u32,
+            client: None,
+            place: None,
         };
         connection.begin_receive(buffer);
         connection
+    }
+
+    /// How long ago it was opened, milliseconds (in whole seconds).
+    pub fn age_ms(&self, now_ms: u64) -> u64 {
+        (now_ms / 1000).saturating_sub(self.opened_seconds.into()) * 1000
     }
 
     /// The socket, for sending.
@@ -48,9 +72,9 @@ impl Connection {
     /// Our end's address; asked of the kernel once.
     pub fn local_address(&mut self) -> Option<SocketAddr> {
         if self.local_address.is_none() {
-            self.local_address = self.stream.local_address();
+            self.local_address = self.stream.local_address().map(Box::new);
         }
-        self.local_address
+        self.local_address.as_deref().copied()
     }
 
     /// Start the receive that the next response arrives by.

@@ -1,11 +1,20 @@
 //! One worker's view of the clusters: which endpoint next, and the connections kept to it. Nothing
-//! here is shared with another core, and nothing here knows a route or a downstream connection.
+//! here is shared with another core but what `shared` says, and nothing here knows a route or a
+//! downstream connection.
 
 pub mod cluster;
 pub mod connection;
+pub mod limits;
 pub mod load_balancer;
+pub mod outlier;
 pub mod pool;
+pub mod selection;
+pub mod shared;
 
 pub use cluster::{ClusterState, ClusterStates};
-pub use connection::Connection;
-pub use pool::EndpointPool;
+pub use connection::{ClientAddresses, Connection};
+pub use limits::{Counted, Limiter, Ticket};
+pub use outlier::Outcome;
+pub use pool::{CheckedIn, EndpointPool, Freed};
+pub use selection::Pick;
+pub use shared::{SharedCluster, SharedClusters};

@@ -1,10 +1,14 @@
-//! The idle connections to one endpoint.
+//! The connections to one endpoint: those that are idle, and who waits for one.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
-use super::connection::Connection;
+use super::connection::{ClientAddresses, Connection};
+use super::limits::Ticket;
 use crate::limits::IDLE_UPSTREAM_CONNECTIONS_MAX;
+use crate::net::oneshot;
 
 struct Idle {
     connection: Connection,
@@ -18,22 +22,76 @@ pub struct EndpointPool {
     idle: RefCell<Vec<Idle>>,
     active_requests: Cell<u32>,
     retired: Cell<bool>,
+    /// Worker time when the endpoint was first seen, milliseconds.
+    since_ms: u64,
+    limited: Rc<Limited>,
+}
+
+/// Of a cluster that limits its connections: those of this worker to the endpoint.
+#[derive(Default)]
+struct Limited {
+    open: Cell<u32>,
+    waiting: RefCell<VecDeque<oneshot::Sender<Freed>>>,
+}
+
+/// What a request that waited gets.
+pub enum Freed {
+    /// A connection that another request has done with.
+    Connection(Connection),
+    /// Room for another one.
+    Room,
+}
+
+/// A place among the connections that a cluster may have. A connection holds it until it is dropped.
+pub struct ConnectionPlace {
+    limited: Rc<Limited>,
+    /// Counts it for the whole process.
+    _ticket: Ticket,
+}
+
+impl Drop for ConnectionPlace {
+    fn drop(&mut self) {
+        self.limited.open.set(self.limited.open.get().saturating_sub(1));
+        self.limited.tell(Freed::Room);
+    }
+}
+
+impl Limited {
+    /// Give `freed` to the first that still waits; it comes back when nobody does.
+    fn tell(&self, mut freed: Freed) -> Option<Freed> {
+        loop {
+            // The borrow ends before a waker runs.
+            let first = self.waiting.borrow_mut().pop_front();
+            let Some(first) = first else { return Some(freed) };
+            match first.send(freed) {
+                Ok(()) => return None,
+                Err(back) => freed = back,
+            }
+        }
+    }
 }
 
 impl EndpointPool {
-    /// An empty pool.
-    pub fn new(address: SocketAddr) -> EndpointPool {
+    /// An empty pool of an endpoint that is new at `now_ms`.
+    pub fn new(address: SocketAddr, now_ms: u64) -> EndpointPool {
         EndpointPool {
             address,
             idle: RefCell::default(),
             active_requests: Cell::new(0),
             retired: Cell::new(false),
+            since_ms: now_ms,
+            limited: Rc::default(),
         }
     }
 
     /// Where the endpoint is.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How long it has been known, milliseconds.
+    pub fn age_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.since_ms)
     }
 
     /// Requests of this worker that the endpoint is answering now.
@@ -56,13 +114,41 @@ impl EndpointPool {
         self.active_requests.set(self.active_requests.get().saturating_sub(1));
     }
 
-    /// The connection that was used last and is still quiet. The second value counts those that
-    /// the endpoint had closed while idle, which are dropped.
-    pub fn check_out(&self) -> (Option<Connection>, u64) {
+    /// Has this worker a connection to the endpoint, of those that hold a place?
+    pub fn has_limited(&self) -> bool {
+        self.limited.open.get() > 0
+    }
+
+    /// The place of a connection that is to be opened, which `ticket` counts.
+    pub fn place(&self, ticket: Ticket) -> Box<ConnectionPlace> {
+        self.limited.open.set(self.limited.open.get() + 1);
+        Box::new(ConnectionPlace { limited: Rc::clone(&self.limited), _ticket: ticket })
+    }
+
+    /// Wait until a connection that holds a place is done with or closed. None: nobody can tell.
+    pub async fn freed(&self) -> Option<Freed> {
+        let (sender, receiver) = oneshot::channel();
+        self.limited.waiting.borrow_mut().push_back(sender);
+        receiver.receive().await
+    }
+
+    /// The connection that was used last and is still quiet, of those that may serve requests of
+    /// `client` (see [`Connection::client`]). The second value counts those that the endpoint had
+    /// closed while idle, which are dropped.
+    pub fn check_out(&self, client: Option<&ClientAddresses>) -> (Option<Connection>, u64) {
         let mut closed = 0;
         loop {
             // The borrow ends before a dead connection is dropped.
-            let popped = self.idle.borrow_mut().pop();
+            let popped = {
+                let mut idle = self.idle.borrow_mut();
+                match client {
+                    None => idle.pop(),
+                    Some(_) => {
+                        let own = |idle: &Idle| idle.connection.client.as_deref() == client;
+                        idle.iter().rposition(own).map(|position| idle.remove(position))
+                    }
+                }
+            };
             let Some(mut idle) = popped else { return (None, closed) };
             if idle.connection.is_quiet() {
                 return (Some(idle.connection), closed);
@@ -71,15 +157,35 @@ impl EndpointPool {
         }
     }
 
-    /// Keep a connection, on which a receive is in flight, for the next request. False, and the
-    /// connection is closed, when enough are kept or the pool is retired.
-    pub fn check_in(&self, connection: Connection, now_ms: u64) -> bool {
+    /// Keep a connection, on which a receive is in flight, for the next request; one that waits gets it
+    /// at once.
+    pub fn check_in(&self, connection: Connection, now_ms: u64) -> CheckedIn {
+        let mut connection = connection;
+        if connection.place.is_some() {
+            match self.limited.tell(Freed::Connection(connection)) {
+                None => return CheckedIn::HandedOver,
+                Some(Freed::Room) => return CheckedIn::Closed,
+                Some(Freed::Connection(back)) => connection = back,
+            }
+        }
         let mut idle = self.idle.borrow_mut();
         if self.retired.get() || idle.len() >= IDLE_UPSTREAM_CONNECTIONS_MAX {
-            return false;
+            // The borrow ends before the connection is dropped.
+            drop(idle);
+            return CheckedIn::Closed;
         }
         idle.push(Idle { connection, since_ms: now_ms });
-        true
+        CheckedIn::Idle
+    }
+
+    /// Close the connection that has been idle for longest. False: none is.
+    pub fn close_idle(&self) -> bool {
+        // The borrow ends before the connection is dropped.
+        let oldest = {
+            let mut idle = self.idle.borrow_mut();
+            if idle.is_empty() { None } else { Some(idle.remove(0)) }
+        };
+        oldest.is_some()
     }
 
     /// The configuration has the endpoint no more: close the idle connections, and keep none of
@@ -91,19 +197,36 @@ impl EndpointPool {
         idle.len() as u64
     }
 
-    /// Close the connections that have been idle for `idle_timeout_ms` or that the endpoint has
-    /// closed. Returns how many of each.
-    pub fn sweep(&self, now_ms: u64, idle_timeout_ms: u64) -> (u64, u64) {
+    /// Close the connections that have been idle for `idle_timeout_ms`, were opened more than
+    /// `duration_max_ms` ago, or that the endpoint has closed. Returns how many for reasons of ours and
+    /// how many that the endpoint closed.
+    pub fn sweep(&self, now_ms: u64, idle_timeout_ms: u64, duration_max_ms: u64) -> (u64, u64) {
         let (mut expired, mut closed) = (0, 0);
-        self.idle.borrow_mut().retain_mut(|idle| {
-            if now_ms.saturating_sub(idle.since_ms) >= idle_timeout_ms {
-                expired += 1;
-                return false;
-            }
-            let quiet = idle.connection.is_quiet();
+        // Dropped after the borrow.
+        let mut gone = Vec::new();
+        let mut idle = self.idle.borrow_mut();
+        let over = idle.extract_if(.., |idle| {
+            let late = now_ms.saturating_sub(idle.since_ms) >= idle_timeout_ms
+                || idle.connection.age_ms(now_ms) >= duration_max_ms;
+            expired += u64::from(late);
+            let quiet = late || idle.connection.is_quiet();
             closed += u64::from(!quiet);
-            quiet
+            late || !quiet
         });
+        gone.extend(over);
+        drop(idle);
+        drop(gone);
         (expired, closed)
     }
+}
+
+/// What became of a connection that was given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckedIn {
+    /// It waits for a request.
+    Idle,
+    /// A request that waited has it.
+    HandedOver,
+    /// It is closed: enough are kept, or the pool is retired.
+    Closed,
 }

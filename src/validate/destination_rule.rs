@@ -9,7 +9,8 @@ use super::names::{is_dns_label, is_domain, is_port, is_wildcard_domain};
 use super::virtual_service::export_to;
 use crate::config::destination_rule::{
     ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, DestinationRule, H2UpgradePolicy,
-    LoadBalancerSettings, LocalityFailover, LocalityLbSetting, OutlierDetection, TrafficPolicy,
+    LoadBalancerSettings, LocalityFailover, LocalityLbSetting, OutlierDetection, SimpleLb,
+    TrafficPolicy,
 };
 use crate::config::scalar;
 
@@ -161,6 +162,11 @@ fn load_balancer(findings: &mut Of<'_>, balancer: &LoadBalancerSettings, field: 
     if policies.iter().filter(|given| **given).count() > 1 {
         let message = "`simple`, `consistentHash` and `backendUtilization` exclude each other";
         findings.error(field, message, "keep one of them");
+    }
+    if balancer.simple == Some(SimpleLb::Passthrough) {
+        let message = "PASSTHROUGH sends to the address that the client called: here the gateway's own. \
+                       LEAST_REQUEST is used; in Istio such requests fail";
+        findings.warn("RNG0205", &format!("{field}.simple"), message, "name an algorithm");
     }
     if let Some(warmup) = &balancer.warmup {
         let field = format!("{field}.warmup");

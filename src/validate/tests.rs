@@ -185,15 +185,13 @@ fn names_that_point_nowhere_are_warned_about() {
 #[test]
 fn what_is_not_honoured_says_so_by_name() {
     let text = routes(
-        "  - route: [{destination: {host: a.b}}]\n    retries: {attempts: 1, retryRemoteLocalities: true}\n    match: [{statPrefix: x}]\n    \
+        "  - route: [{destination: {host: a.b}}]\n    match: [{statPrefix: x}]\n    \
          headers: {request: {set: {a: \"%TRACE_ID%\"}}}\n",
     );
     let found = found(&text);
-    for (field, line) in [
-        ("spec.http[0].retries.retryRemoteLocalities", 9),
-        ("spec.http[0].match[0].statPrefix", 10),
-        ("spec.http[0].headers.request.set[a]", 11),
-    ] {
+    for (field, line) in
+        [("spec.http[0].match[0].statPrefix", 9), ("spec.http[0].headers.request.set[a]", 10)]
+    {
         let finding = found
             .iter()
             .find(|found| found.code == "RNG0100" && found.field == field)

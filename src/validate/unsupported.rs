@@ -5,7 +5,7 @@ use super::{Findings, ValidateOptions};
 use crate::config::Diagnostic;
 use crate::config::ResourceSet;
 use crate::config::destination_rule::{
-    ConnectionPoolSettings, DestinationRule, LoadBalancerSettings, SimpleLb, TrafficPolicy,
+    ConnectionPoolSettings, DestinationRule, LoadBalancerSettings, TrafficPolicy,
 };
 use crate::config::gateway::Gateway;
 use crate::config::service_entry::{Resolution, ServiceEntry};
@@ -93,9 +93,6 @@ fn virtual_service(findings: &mut Findings<'_, VirtualService>) {
 }
 
 fn http_route(findings: &mut Findings<'_, VirtualService>, route: &HttpRoute, field: &str) {
-    let remote = route.retries.as_ref().and_then(|retries| retries.retry_remote_localities);
-    let remote_field = format!("{field}.retries.retryRemoteLocalities");
-    unless_absent(findings, remote.is_some(), remote_field, "all localities are equal");
     for (index, condition) in route.match_.iter().enumerate() {
         let field = format!("{field}.match[{index}]");
         let stat_prefix = format!("{field}.statPrefix");
@@ -113,12 +110,6 @@ fn http_route(findings: &mut Findings<'_, VirtualService>, route: &HttpRoute, fi
 
 fn destination_rule(findings: &mut Findings<'_, DestinationRule>) {
     let spec = &findings.object.spec;
-    unless_absent(
-        findings,
-        spec.workload_selector.is_some(),
-        "spec.workloadSelector".into(),
-        "the rule applies to every gateway",
-    );
     if let Some(policy) = &spec.traffic_policy {
         traffic_policy(findings, policy, "spec.trafficPolicy");
     }
@@ -135,25 +126,21 @@ fn traffic_policy(
     field: &str,
 ) {
     let rows = [
-        ("outlierDetection", policy.outlier_detection.is_some(), "nothing is ejected"),
         ("tls", policy.tls.is_some(), "the service is called in clear text"),
         ("tunnel", policy.tunnel.is_some(), "connections are direct"),
-        ("proxyProtocol", policy.proxy_protocol.is_some(), "no PROXY header is sent"),
-        ("retryBudget", policy.retry_budget.is_some(), "retries have no budget"),
     ];
     for (name, set, effect) in rows {
         unless_absent(findings, set, format!("{field}.{name}"), effect);
     }
+    let interval = policy.retry_budget.as_ref().is_some_and(|of| of.budget_interval.is_some());
+    let budget_field = format!("{field}.retryBudget.budgetInterval");
+    unless_absent(findings, interval, budget_field, "the requests of the moment are counted");
     blocks(findings, policy.load_balancer.as_ref(), policy.connection_pool.as_ref(), field);
     for (index, settings) in policy.port_level_settings.iter().enumerate() {
         let field = format!("{field}.portLevelSettings[{index}]");
-        let rows = [
-            ("outlierDetection", settings.outlier_detection.is_some(), "nothing is ejected"),
-            ("tls", settings.tls.is_some(), "the service is called in clear text"),
-        ];
-        for (name, set, effect) in rows {
-            unless_absent(findings, set, format!("{field}.{name}"), effect);
-        }
+        let tls_field = format!("{field}.tls");
+        let effect = "the service is called in clear text";
+        unless_absent(findings, settings.tls.is_some(), tls_field, effect);
         blocks(
             findings,
             settings.load_balancer.as_ref(),
@@ -171,19 +158,9 @@ fn blocks(
 ) {
     if let Some(balancer) = balancer {
         let field = format!("{field}.loadBalancer");
-        let passthrough = balancer.simple == Some(SimpleLb::Passthrough);
-        let least = "LEAST_REQUEST is used";
         let rows = [
-            ("simple", passthrough, least),
-            ("backendUtilization", balancer.backend_utilization.is_some(), least),
-            (
-                "localityLbSetting",
-                balancer.locality_lb_setting.is_some(),
-                "all localities are equal",
-            ),
+            ("backendUtilization", balancer.backend_utilization.is_some(), "LEAST_REQUEST is used"),
             ("zoneAwareLbSetting", balancer.zone_aware_lb_setting.is_some(), "all zones are equal"),
-            ("warmupDurationSecs", balancer.warmup_duration_secs.is_some(), "no slow start"),
-            ("warmup", balancer.warmup.is_some(), "no slow start"),
         ];
         for (name, set, effect) in rows {
             unless_absent(findings, set, format!("{field}.{name}"), effect);
@@ -191,21 +168,8 @@ fn blocks(
     }
     let Some(pool) = pool else { return };
     let field = format!("{field}.connectionPool");
-    if let Some(tcp) = &pool.tcp {
-        let rows = [
-            ("maxConnections", tcp.max_connections.is_some(), "connections are not limited"),
-            ("tcpKeepalive", tcp.tcp_keepalive.is_some(), "no probes are sent"),
-            ("maxConnectionDuration", tcp.max_connection_duration.is_some(), "no limit"),
-        ];
-        for (name, set, effect) in rows {
-            unless_absent(findings, set, format!("{field}.tcp.{name}"), effect);
-        }
-    }
     if let Some(http) = &pool.http {
         let rows = [
-            ("http1MaxPendingRequests", http.http1_max_pending_requests.is_some(), "no limit"),
-            ("http2MaxRequests", http.http2_max_requests.is_some(), "no limit"),
-            ("maxRetries", http.max_retries.is_some(), "no limit"),
             ("h2UpgradePolicy", http.h2_upgrade_policy.is_some(), "HTTP/1.1 is spoken"),
             ("useClientProtocol", http.use_client_protocol.is_some(), "HTTP/1.1 is spoken"),
             ("maxConcurrentStreams", http.max_concurrent_streams.is_some(), "HTTP/1.1 is spoken"),
@@ -245,7 +209,5 @@ fn service_entry(findings: &mut Findings<'_, ServiceEntry>) {
         let field = format!("spec.endpoints[{index}]");
         let unix = endpoint.address.starts_with("unix://");
         unless_absent(findings, unix, format!("{field}.address"), "it is never connected to");
-        let set = endpoint.locality.is_some();
-        unless_absent(findings, set, format!("{field}.locality"), "all localities are equal");
     }
 }

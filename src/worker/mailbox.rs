@@ -10,6 +10,7 @@ use crate::metrics::{ShardSource, SwapRequest};
 use crate::net::doorbell::{Bell, Doorbell, doorbell};
 use crate::net::runtime::Driver;
 use crate::snapshot::Snapshot;
+use crate::upstream::SharedClusters;
 
 /// An order to a worker.
 pub enum Command {
@@ -17,6 +18,8 @@ pub enum Command {
     Publish {
         /// The worker's own copy.
         snapshot: Box<Snapshot>,
+        /// What all workers share of its clusters.
+        shared: SharedClusters,
         /// Sockets of listeners that are new in it.
         sockets: Vec<(SocketAddr, TcpListener)>,
     },

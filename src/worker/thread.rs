@@ -19,7 +19,7 @@ use crate::net::oneshot;
 use crate::net::runtime::{self, Driver, RuntimeError};
 use crate::proxy::{ListenerSlot, Replica, WorkerContext};
 use crate::snapshot::Snapshot;
-use crate::upstream::ClusterStates;
+use crate::upstream::{ClusterStates, SharedClusters};
 
 /// Access log lines wait at most this long on the worker.
 const TICK: Duration = Duration::from_millis(100);
@@ -89,9 +89,10 @@ async fn worker(config: WorkerConfig, mailbox: Mailbox) -> io::Result<usize> {
     let (draining, drained) = oneshot::channel();
     let mut draining = Some(draining);
     let handle = |command| match command {
-        Command::Publish { snapshot, sockets } => {
+        Command::Publish { snapshot, shared, sockets } => {
             let generation = snapshot.generation;
-            let event = match publish(&context, &listeners, *snapshot, sockets, connections_max) {
+            let replica = replica(&context, *snapshot, &shared);
+            let event = match publish(&context, &listeners, replica, sockets, connections_max) {
                 Ok(()) => WorkerEvent::Published(id, generation),
                 Err(error) => WorkerEvent::Failed(id, error.to_string()),
             };
@@ -129,20 +130,26 @@ async fn worker(config: WorkerConfig, mailbox: Mailbox) -> io::Result<usize> {
     Ok(cut)
 }
 
-/// Route by `snapshot` from now on: take the new sockets, stop the listeners that it no longer has,
+/// `snapshot` with this worker's state of its clusters.
+fn replica(context: &WorkerContext, snapshot: Snapshot, shared: &SharedClusters) -> Replica {
+    let previous = context.replica.borrow();
+    let mut random = context.random.borrow_mut();
+    let now_ms = context.clock.milliseconds(Instant::now());
+    let clusters =
+        ClusterStates::new(&snapshot, shared, Some(&previous.clusters), &mut random, now_ms);
+    Replica { snapshot, clusters }
+}
+
+/// Route by `replica` from now on: take the new sockets, stop the listeners that it no longer has,
 /// and re-route the others.
 fn publish(
     context: &Rc<WorkerContext>,
     listeners: &RefCell<Listeners>,
-    snapshot: Snapshot,
+    replica: Replica,
     sockets: Vec<(SocketAddr, TcpListener)>,
     connections_max: usize,
 ) -> io::Result<()> {
-    let clusters = {
-        let previous = context.replica.borrow();
-        let mut random = context.random.borrow_mut();
-        ClusterStates::new(&snapshot, Some(&previous.clusters), &mut random)
-    };
+    let snapshot = &replica.snapshot;
     let route_table = |address: SocketAddr| {
         snapshot
             .listeners
@@ -181,7 +188,7 @@ fn publish(
         listeners.accepting.push(Accepting::start(context, listener, slot, connections_max));
     }
     listeners.retired = retired;
-    let replica = Rc::new(Replica { snapshot, clusters });
+    let replica = Rc::new(replica);
     let previous = context.replica.replace(Rc::clone(&replica));
     let closed = previous.clusters.retire_all_but(&replica.clusters);
     context.count(|counters, gauges| {
@@ -276,19 +283,30 @@ async fn tick(context: Rc<WorkerContext>) {
     }
 }
 
+/// Close idle connections whose time is over, bring ejected endpoints back, let new ones warm up.
 fn sweep_upstreams(context: &WorkerContext) {
     let replica = Rc::clone(&context.replica.borrow());
-    let now_ms = context.clock.milliseconds(Instant::now());
-    let (mut gone, mut closed_by_upstream) = (0, 0);
+    let now = Instant::now();
+    let now_ms = context.clock.milliseconds(now);
+    let (mut gone, mut closed_by_upstream, mut returned) = (0, 0, 0);
     for (cluster, configured) in replica.clusters.iter().zip(&replica.snapshot.clusters) {
         let idle_timeout_ms = configured.idle_timeout_ms.unwrap_or(u64::MAX);
+        let duration_max_ms = configured.connection_duration_max_ms.unwrap_or(u64::MAX);
         for pool in cluster.pools() {
-            let (expired, closed) = pool.sweep(now_ms, idle_timeout_ms);
+            let (expired, closed) = pool.sweep(now_ms, idle_timeout_ms, duration_max_ms);
             gone += expired + closed;
             closed_by_upstream += closed;
         }
+        if let Some(shared) = cluster.shared()
+            && let Some(detector) = &shared.detector
+        {
+            returned += detector.sweep(shared.milliseconds(now));
+        }
+        let start = context.random.borrow_mut().usize(..);
+        cluster.warm(configured, now_ms, start);
     }
     context.count(|counters, gauges| {
+        counters.outlier_returns += returned;
         counters.upstream_closed += gone;
         counters.upstream_closed_idle += closed_by_upstream;
         gauges.upstream_idle -= gone;

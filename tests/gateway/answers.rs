@@ -236,6 +236,8 @@ const ELSEWHERE: &[&str] = &[
     "request_body_timeout",
     // Nobody is left to read the answer: `upstream_faults`.
     "downstream_remote_disconnect",
+    // Several requests at once: `limits`.
+    "upstream_reset_before_response_started{overflow}",
     // An endpoint that does not answer at all: `upstream_faults`.
     "upstream_reset_before_response_started{connection_timeout}",
 ];

@@ -22,7 +22,7 @@ fn routes(name: &str, host: &str, service: &str) -> String {
 }
 
 /// One worker, so that a kept connection of a client meets the kept connection to its endpoint.
-const ONE_WORKER: &[&str] = &["--workers=1"];
+const ONE_WORKER: &[&str] = &["--workers", "1"];
 
 fn reloads(gateway: &Gateway, change: impl FnOnce()) {
     let generation = gateway.generation();

@@ -122,17 +122,15 @@ fn report() -> StatusReport {
         clusters: vec![Cluster {
             name: "outbound|80||hello".to_owned(),
             connect_timeout: Duration::from_secs(10),
-            idle_timeout_ms: None,
-            requests_per_connection_max: 0,
             load_balancer: LoadBalancerPolicy::RoundRobin,
-            consistent_hash: None,
             endpoints: vec![Endpoint {
                 address: "10.0.0.9:80".parse().unwrap(),
                 weight: 2,
                 healthy: false,
+                group: 0,
                 metric_slot: MetricSlot::UNKNOWN,
             }],
-            metric_slot: MetricSlot::UNKNOWN,
+            ..Cluster::default()
         }],
         ..Snapshot::default()
     };

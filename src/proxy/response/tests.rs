@@ -43,7 +43,7 @@ fn a_late_piece_of_a_body_has_a_whole_send_deadline() {
         };
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let downstream = context.downstreams.insert(Downstream::new(client, peer, Rc::new(slot)));
-        let mut upstream = Connection::new(upstream, &context.receives, context.buffers.take());
+        let mut upstream = Connection::new(upstream, &context.receives, context.buffers.take(), 0);
         let (plan, progress) = (plan(), Progress::default());
         progress.request_done.set(true);
         let mut scratch = Scratch::new(StreamInfo::new(Instant::now(), 0));
@@ -60,7 +60,7 @@ fn a_late_piece_of_a_body_has_a_whole_send_deadline() {
                 &mut scratch,
                 &progress,
                 Instant::now(),
-                &Retries::new(&RetryPolicy::default(), false, None),
+                &Retries::new(&context, &RetryPolicy::default(), None, false, None),
             )
             .await;
         });

@@ -40,15 +40,25 @@ const HONOURED: &[&str] = &[
     "DestinationRule spec.host",
     "DestinationRule spec.subsets[].labels",
     "DestinationRule spec.subsets[].name",
+    "DestinationRule POLICY.connectionPool.http.http1MaxPendingRequests",
+    "DestinationRule POLICY.connectionPool.http.http2MaxRequests",
     "DestinationRule POLICY.connectionPool.http.idleTimeout",
     "DestinationRule POLICY.connectionPool.http.maxRequestsPerConnection",
-    "DestinationRule POLICY.connectionPool.tcp.connectTimeout",
-    "DestinationRule POLICY.connectionPool.tcp.idleTimeout",
+    "DestinationRule POLICY.connectionPool.http.maxRetries",
+    "DestinationRule POLICY.connectionPool.tcp",
     "DestinationRule POLICY.loadBalancer.consistentHash",
+    "DestinationRule POLICY.loadBalancer.localityLbSetting",
     "DestinationRule POLICY.loadBalancer.simple",
+    "DestinationRule POLICY.loadBalancer.warmup",
+    "DestinationRule POLICY.loadBalancer.warmupDurationSecs",
+    "DestinationRule POLICY.outlierDetection",
     "DestinationRule POLICY.port",
+    "DestinationRule POLICY.proxyProtocol",
+    "DestinationRule POLICY.retryBudget",
+    "DestinationRule spec.workloadSelector",
     "ServiceEntry spec.endpoints[].address",
     "ServiceEntry spec.endpoints[].labels",
+    "ServiceEntry spec.endpoints[].locality",
     "ServiceEntry spec.endpoints[].ports",
     "ServiceEntry spec.endpoints[].weight",
     "ServiceEntry spec.exportTo",
@@ -63,7 +73,7 @@ const HONOURED: &[&str] = &[
 /// Told although the field above them is honoured, with the value that is used here.
 const TOLD: &[&str] = &[
     "VirtualService spec.http[].match[].statPrefix",
-    "VirtualService spec.http[].retries.retryRemoteLocalities",
+    "DestinationRule POLICY.retryBudget.budgetInterval",
 ];
 
 /// The policies of a DestinationRule, its subsets and ports have the same blocks.

@@ -110,17 +110,15 @@ impl Gateway {
             .arg("--config")
             .arg(directory.path())
             .args(["--bind", "127.0.0.1", "--admin-only", "--admin-port", "0"])
-            .args(
-                ["--workers=2"].iter().filter(|_| {
-                    !arguments.iter().any(|argument| argument.starts_with("--workers="))
-                }),
-            )
             .arg(format!("--port-map=80={port}"))
             .args(arguments)
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if !arguments.contains(&"--workers") {
+            command.args(["--workers", "2"]);
+        }
         change(&mut command);
         let mut child = command.spawn().expect("the binary starts");
         let log = Arc::new(Mutex::new(String::new()));

@@ -43,6 +43,14 @@ pub fn service(name: &str, endpoints: &[SocketAddr]) -> String {
     text
 }
 
+/// A DestinationRule for the Service `host` with this `trafficPolicy`, in flow style.
+pub fn policy(host: &str, policy: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: {host}}}\n\
+         spec:\n  host: {host}\n  trafficPolicy: {policy}\n"
+    )
+}
+
 /// A Gateway for every host and a VirtualService `name` with this `http` block (indented by two).
 pub fn any_host(http: &str) -> String {
     format!(
