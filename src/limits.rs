@@ -19,6 +19,11 @@ pub const CHUNK_EXTENSION_BYTES_MAX: usize = 256;
 pub const BODY_EXTENSION_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of the trailer section of one body.
 pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a request's body that are kept for retries and mirrors (Envoy's
+/// `per_connection_buffer_limit_bytes`, 1 MiB).
+pub const RECORDED_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Mirrors that one route may have.
+pub const MIRRORS_OF_ROUTE_MAX: usize = 64;
 /// Interim (1xx) responses that one upstream response may have.
 pub const INTERIM_RESPONSES_MAX: u32 = 32;
 

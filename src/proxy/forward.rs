@@ -10,8 +10,9 @@ use super::attempt::{self, Attempt, Wanted};
 use super::context::{Replica, WorkerContext};
 use super::downstream::{After, Downstream, Phase};
 use super::error::{ProxyError, http_status};
+use super::in_flight::{InFlight, Pump};
 use super::local_reply;
-use super::mirror;
+use super::mirror::Copies;
 use super::receiver::Receiver;
 use super::request::Plan;
 use super::request_body::{self, Progress, Pumped, RequestBody};
@@ -50,130 +51,151 @@ pub async fn forward(
     let snapshot = &replica.snapshot;
     let policy = scratch.info.route.and_then(|route| snapshot.route(route).policy.as_deref());
     let shared = replica.clusters.get(cluster).shared();
-    let retries = Retries::new(
+    let mirrors = policy.map_or(&[][..], |policy| &policy.mirrors);
+    let mirrors = if plan.upgrade { &[][..] } else { mirrors };
+    let flight = InFlight {
         context,
-        policy.map_or(&snapshot.settings.default_retries, |policy| &policy.retries),
-        shared.and_then(|shared| shared.limiter.as_ref()),
-        progress.request_done.get(),
-        scratch.timeout_ms,
-    );
-    if let Some(policy) = policy.filter(|policy| !policy.mirrors.is_empty() && !plan.upgrade) {
-        if progress.request_done.get() {
-            mirror::start(context, replica, &policy.mirrors, &scratch.request, plan.is_head);
-        } else {
-            // A body that is still coming is not kept for a copy.
-            let dropped = policy.mirrors.len() as u64;
-            context.count(|counters, _| counters.mirrors_dropped += dropped);
-        }
-    }
+        downstream: connection,
+        replica,
+        plan,
+        retries: Retries::new(
+            context,
+            policy.map_or(&snapshot.settings.default_retries, |policy| &policy.retries),
+            shared.and_then(|shared| shared.limiter.as_ref()),
+            progress.request_done.get(),
+            scratch.timeout_ms,
+        ),
+        copies: Copies::new(context, mirrors),
+        progress,
+    };
+    flight.begin(body.as_ref(), scratch);
+    let mut pump = None;
     let mut fresh = false;
     let outcome = loop {
-        if progress.request_done.get() {
+        if flight.progress.request_done.get() {
             // The clock was read when the first attempt's request came, unless something took time.
             let at_once = scratch.info.attempts == 0 && scratch.delay_ms == 0;
             let now = if at_once { scratch.info.started } else { Instant::now() };
-            retries.bound(connection, now);
+            flight.retries.bound(flight.downstream, now);
         }
         let wanted = Wanted {
             fresh,
-            limit: retries.connect_limit(connection),
-            avoid_tried: retries.avoids_tried(scratch.hash),
-            elsewhere: retries.goes_elsewhere(),
-            client: Some(connection),
+            limit: flight.retries.connect_limit(flight.downstream),
+            avoid_tried: flight.retries.avoids_tried(scratch.hash),
+            elsewhere: flight.retries.goes_elsewhere(),
+            client: Some(flight.downstream),
         };
-        let begun = attempt::begin(context, replica, cluster, &wanted, scratch).await;
+        let begun = attempt::begin(flight.context, flight.replica, cluster, &wanted, scratch).await;
         let mut attempt = match begun {
             Ok(attempt) => attempt,
             Err(error) => {
-                let error = retries.explain(connection, error);
-                if !retries.take_after(error, true, body.is_some(), &mut scratch.info) {
+                let error = flight.retries.explain(flight.downstream, error);
+                if !flight.retries.take_after(error, true, body.is_some(), &mut scratch.info) {
                     break Err(error);
                 }
-                if let Err(error) = retries.back_off(connection).await {
+                if let Err(error) = flight.retries.back_off(flight.downstream).await {
                     break Err(error);
                 }
-                count_further_attempt(context, scratch);
+                count_further_attempt(flight.context, scratch);
                 continue;
             }
         };
-        connection.set_upstream(Some(attempt.connection.stream().clone()));
-        if context.access_log.borrow().is_some() {
+        flight.downstream.set_upstream(Some(attempt.connection.stream().clone()));
+        if flight.context.access_log.borrow().is_some() {
             scratch.info.upstream_local_address = attempt.connection.local_address();
         }
-        let (responded, nothing_sent) = send_and_relay(
-            context,
-            connection,
-            receiver,
-            scratch,
-            plan,
-            &mut body,
-            &progress,
-            &mut attempt,
-            &retries,
-        )
-        .await;
+        let (responded, nothing_sent) =
+            send_and_relay(&flight, receiver, scratch, &mut body, &mut pump, &mut attempt).await;
+
         let error = match responded {
             Responded::Retry(status) => {
-                attempt.report(context, Outcome::Response(status));
+                attempt.report(flight.context, Outcome::Response(status));
                 None
             }
-            Responded::Nothing(error) => Some(retries.explain(connection, error)),
+            Responded::Nothing(error) => Some(flight.retries.explain(flight.downstream, error)),
             responded => {
-                attempt.report(context, Outcome::Response(status_for_outliers(&scratch.info)));
+                attempt
+                    .report(flight.context, Outcome::Response(status_for_outliers(&scratch.info)));
                 break Ok((responded, attempt));
             }
         };
         // The endpoint had closed the kept connection: nothing of the request was served.
         let stale = attempt.reused && error == Some(ProxyError::UpstreamClosed);
         if let Some(outcome) = error.filter(|_| !stale).and_then(ProxyError::outcome) {
-            attempt.report(context, outcome);
+            attempt.report(flight.context, outcome);
         }
-        attempt.close(context);
+        flight.progress.detached.set(true);
+        if pump.is_some() {
+            // It may be waiting for this endpoint to take more.
+            attempt.connection.stream().shutdown(std::net::Shutdown::Both);
+        }
+        attempt.close(flight.context);
+        // Once the rest of a body was asked for, what came of it may be lost.
+        let at_hand = (body.is_some() || flight.progress.can_repeat()) && !flight.downstream.gone();
+        let mut at_once = false;
         if let Some(error) = error {
-            let safe = plan.idempotent || nothing_sent;
-            // Once the rest of a body was asked for, what came of it may be lost.
-            if stale && safe && body.is_some() && !fresh && !connection.gone() {
-                fresh = true;
-                // The same endpoint is as good as any other for a fresh connection.
+            let safe = flight.plan.idempotent || nothing_sent;
+            if stale && safe && at_hand && !fresh {
+                // The same endpoint is as good as any other for a fresh flight.downstream.
+                (fresh, at_once) = (true, true);
                 scratch.tried.pop();
-                count_further_attempt(context, scratch);
-                continue;
-            }
-            let at_hand = body.is_some() && !connection.gone();
-            if !retries.take_after(error, nothing_sent, at_hand, &mut scratch.info) {
+            } else if !flight.retries.take_after(error, nothing_sent, at_hand, &mut scratch.info) {
                 break Err(error);
             }
         }
-        if let Err(error) = retries.back_off(connection).await {
+        // Boxed: few requests are sent again, and they must not enlarge the others.
+        let again = flight.repeat(receiver, scratch, &mut body, &mut pump);
+        if let Err(error) = Box::pin(again).await {
             break Err(error);
         }
-        count_further_attempt(context, scratch);
+        if !at_once && let Err(error) = flight.retries.back_off(flight.downstream).await {
+            break Err(error);
+        }
+        count_further_attempt(flight.context, scratch);
     };
-    connection.clear_deadlines();
-    scratch.info.request_bytes += progress.wire_bytes.get();
-    scratch.info.request_body_bytes = progress.body_bytes.get();
+    drop(pump);
+    flight.copies.count_dropped(flight.context);
+    flight.downstream.clear_deadlines();
+    scratch.info.request_bytes += flight.progress.wire_bytes.get();
+    scratch.info.request_body_bytes = flight.progress.body_bytes.get();
     match outcome {
         Err(error) => {
-            let read = progress.request_done.get() && receiver.input.is_some();
-            local_reply::send(context, connection, Some(plan), error, read, scratch).await
+            let read = flight.progress.request_done.get() && receiver.input.is_some();
+            local_reply::send(
+                flight.context,
+                flight.downstream,
+                Some(flight.plan),
+                error,
+                read,
+                scratch,
+            )
+            .await
         }
         Ok((Responded::Complete { upstream_reusable, keep_alive }, attempt)) => {
             if upstream_reusable {
-                attempt.check_in(context, snapshot.cluster(cluster));
+                attempt.check_in(flight.context, flight.replica.snapshot.cluster(cluster));
             } else {
-                attempt.close(context);
+                attempt.close(flight.context);
             }
             // A request that is still coming would be taken for the next one.
-            let read = progress.request_done.get() && receiver.input.is_some();
+            let read = flight.progress.request_done.get() && receiver.input.is_some();
             if keep_alive && read { After::Next } else { After::Close }
         }
         Ok((Responded::Switched(from_upstream), attempt)) => {
-            run_tunnel(context, connection, receiver, scratch, &attempt, from_upstream).await;
-            attempt.close(context);
+            run_tunnel(
+                flight.context,
+                flight.downstream,
+                receiver,
+                scratch,
+                &attempt,
+                from_upstream,
+            )
+            .await;
+            attempt.close(flight.context);
             After::Close
         }
         Ok((Responded::Cut | Responded::Nothing(_) | Responded::Retry(_), attempt)) => {
-            attempt.close(context);
+            attempt.close(flight.context);
             After::Cut
         }
     }
@@ -181,23 +203,19 @@ pub async fn forward(
 
 /// Send the request on `attempt` and relay the response while the rest of the body streams. The
 /// second value: the kernel took nothing of the request, the connection was dead.
-#[expect(clippy::too_many_arguments, reason = "the state of one request, used in one place")]
-async fn send_and_relay(
-    context: &WorkerContext,
-    connection: &Downstream,
+async fn send_and_relay<'f>(
+    flight: &'f InFlight<'f>,
     receiver: &mut Receiver,
     scratch: &mut Scratch,
-    plan: &Plan,
     body: &mut Option<RequestBody>,
-    progress: &Progress,
+    pump: &mut Option<Pump<'f>>,
     attempt: &mut Attempt,
-    retries: &Retries<'_>,
 ) -> (Responded, bool) {
     let head = std::mem::take(&mut scratch.request);
-    let now_ms = context.clock.coarse_milliseconds();
-    connection.upstream_until(now_ms.saturating_add(context.progress_timeout_ms()));
+    let now_ms = flight.context.clock.coarse_milliseconds();
+    flight.downstream.upstream_until(now_ms.saturating_add(flight.context.progress_timeout_ms()));
     let (outcome, head) = attempt.connection.stream().send_all(head).await;
-    connection.upstream_until(u64::MAX);
+    flight.downstream.upstream_until(u64::MAX);
     scratch.request = head;
     let cut_short = match outcome {
         Ok(()) => false,
@@ -212,20 +230,11 @@ async fn send_and_relay(
         Instant::now()
     };
     let upstream = attempt.connection.stream().clone();
-    let mut relay = pin!(response::relay(
-        context,
-        connection,
-        &mut attempt.connection,
-        plan,
-        scratch,
-        progress,
-        sent,
-        retries,
-    ));
-    if progress.request_done.get() || cut_short {
+    let mut relay = pin!(response::relay(flight, &mut attempt.connection, scratch, sent));
+    if flight.progress.request_done.get() || cut_short {
         let responded = match relay.await {
             Responded::Complete { keep_alive, .. } if cut_short => {
-                progress.request_done.set(false);
+                flight.progress.request_done.set(false);
                 Responded::Complete { upstream_reusable: false, keep_alive }
             }
             responded => responded,
@@ -235,24 +244,24 @@ async fn send_and_relay(
     let (Some(rest), Some(input)) = (body.take(), receiver.input.take()) else {
         return (Responded::Nothing(ProxyError::UpstreamClosed), false);
     };
-    let mut pump = context
-        .pumps
-        .place(|| request_body::pump(context, connection, upstream, rest, input, progress));
-    let mut pumping = true;
+    *pump = Some(flight.context.pumps.place(|| flight.pump(upstream, rest, input)));
     let responded = std::future::poll_fn(|task| {
-        if pumping && let Poll::Ready(pumped) = Pin::new(&mut pump).poll(task) {
-            pumping = false;
+        let pumped = pump.as_mut().map(|pump| Pin::new(pump).poll(task));
+        if let Some(Poll::Ready(pumped)) = pumped {
+            *pump = None;
             match pumped {
                 Pumped::Done(input) => {
                     receiver.input = Some(input);
-                    if !progress.response_started.get() {
-                        retries.bound(connection, Instant::now());
+                    flight.body_is_complete();
+                    if !flight.progress.response_started.get() {
+                        flight.retries.bound(flight.downstream, Instant::now());
                     }
                 }
                 // Its response may be on the way already.
                 Pumped::UpstreamGone => {}
                 Pumped::Client(error) => {
-                    let begun = progress.response_started.get() || progress.sending.get();
+                    let begun =
+                        flight.progress.response_started.get() || flight.progress.sending.get();
                     return Poll::Ready(if begun {
                         Responded::Cut
                     } else {

@@ -1,6 +1,7 @@
 //! Copies of requests (Istio's `mirror` and `mirrors`): sent by a task of their own, their responses
 //! thrown away. Nothing that becomes of a copy can slow or fail the request.
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -12,6 +13,7 @@ use super::request::begin_record;
 use super::response_body::{ResponseBody, Step, finish_receive};
 use crate::http1::{self, HeaderStorage};
 use crate::ids::ClusterId;
+use crate::limits::MIRRORS_OF_ROUTE_MAX;
 use crate::net::{Buffer, sleep};
 use crate::snapshot::Mirror;
 
@@ -20,31 +22,63 @@ const MIRRORS_MAX: u64 = 1024;
 /// A copy's connection is cut after this time.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Send copies of `request`, a whole head and body, to those of `mirrors` that chance picks.
-/// `is_head`: it is a `HEAD`, whose response has no body.
-pub fn start(
-    context: &Rc<WorkerContext>,
-    replica: &Rc<Replica>,
-    mirrors: &[Mirror],
-    request: &[u8],
-    is_head: bool,
-) {
-    for mirror in mirrors {
-        if !context.chance(mirror.ppm) {
-            continue;
+/// The copies of one request that chance wants.
+pub struct Copies<'r> {
+    mirrors: &'r [Mirror],
+    /// A bit for each of `mirrors`.
+    due: Cell<u64>,
+}
+
+impl<'r> Copies<'r> {
+    /// Draw for each of `mirrors`.
+    pub fn new(context: &WorkerContext, mirrors: &'r [Mirror]) -> Copies<'r> {
+        let mut due = 0;
+        for (index, mirror) in mirrors.iter().take(MIRRORS_OF_ROUTE_MAX).enumerate() {
+            due |= u64::from(context.chance(mirror.ppm)) << index;
         }
-        if context.mirrors_active.get() >= MIRRORS_MAX {
-            context.count(|counters, _| counters.mirrors_dropped += 1);
-            continue;
+        Copies { mirrors, due: Cell::new(due) }
+    }
+
+    /// Is any wanted?
+    pub fn are_due(&self) -> bool {
+        self.due.get() != 0
+    }
+
+    /// Send them: `request` is a whole head and body, `is_head` whether it is a `HEAD`, whose response has
+    /// no body.
+    pub fn send(
+        &self,
+        context: &Rc<WorkerContext>,
+        replica: &Rc<Replica>,
+        request: &[u8],
+        is_head: bool,
+    ) {
+        let due = self.due.take();
+        for (index, mirror) in self.mirrors.iter().take(MIRRORS_OF_ROUTE_MAX).enumerate() {
+            if due & 1 << index == 0 {
+                continue;
+            }
+            if context.mirrors_active.get() >= MIRRORS_MAX {
+                context.count(|counters, _| counters.mirrors_dropped += 1);
+                continue;
+            }
+            context.mirrors_active.set(context.mirrors_active.get() + 1);
+            context.count(|counters, _| counters.mirrors_sent += 1);
+            let (context, replica) = (Rc::clone(context), Rc::clone(replica));
+            let (cluster, request) = (mirror.cluster, request.to_vec());
+            crate::net::spawn(async move {
+                send(&context, &replica, cluster, request, is_head).await;
+                context.mirrors_active.set(context.mirrors_active.get() - 1);
+            });
         }
-        context.mirrors_active.set(context.mirrors_active.get() + 1);
-        context.count(|counters, _| counters.mirrors_sent += 1);
-        let (context, replica) = (Rc::clone(context), Rc::clone(replica));
-        let (cluster, request) = (mirror.cluster, request.to_vec());
-        crate::net::spawn(async move {
-            send(&context, &replica, cluster, request, is_head).await;
-            context.mirrors_active.set(context.mirrors_active.get() - 1);
-        });
+    }
+
+    /// Those that could not be sent: the body was too long, or never came to its end.
+    pub fn count_dropped(&self, context: &WorkerContext) {
+        let left = u64::from(self.due.take().count_ones());
+        if left > 0 {
+            context.count(|counters, _| counters.mirrors_dropped += left);
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! The request body on its way up: what came with the head, then the rest, streamed with one buffer
 //! so that a slow upstream slows the client down.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::time::{Duration, Instant};
 
 use super::context::WorkerContext;
 use super::downstream::{Downstream, Phase};
 use super::error::ProxyError;
+use super::recording::Recording;
 use crate::http::BodyLength;
 use crate::http1::chunked::{ChunkedDecoder, write_chunk_head, write_last_chunk};
 use crate::limits::LARGE_BUFFER_BYTES;
@@ -38,6 +39,17 @@ pub struct Progress {
     pub response_started: Cell<bool>,
     /// The client is being sent an interim head, perhaps a part of it already.
     pub sending: Cell<bool>,
+    /// The attempt is over: what is left of the body is only recorded.
+    pub detached: Cell<bool>,
+    /// What was sent behind the first piece, if that is wanted.
+    pub recording: OnceCell<Box<Recording>>,
+}
+
+impl Progress {
+    /// Can a body be sent again of which a part was streamed?
+    pub fn can_repeat(&self) -> bool {
+        self.recording.get().is_some_and(|recording| recording.can_repeat())
+    }
 }
 
 /// How sending the body ended.
@@ -201,6 +213,17 @@ pub async fn pump(
                 }
             }
         }
+        if let Some(recording) = progress.recording.get() {
+            recording.add(&work);
+            recording.add(behind.as_deref().unwrap_or_default());
+            if matches!(body, RequestBody::Done) {
+                recording.finish();
+            }
+        }
+        if progress.detached.get() {
+            work.clear();
+            continue;
+        }
         let sending = async {
             let (outcome, sent) = upstream.send_buffer(work).await;
             let outcome = match (outcome, behind) {
@@ -211,6 +234,12 @@ pub async fn pump(
         };
         match crate::net::within(timeout, sending).await {
             Some((Ok(()), sent)) => work = sent,
+            // What is left of it may still be wanted by another attempt.
+            Some((Err(_), mut sent)) if progress.can_repeat() => {
+                progress.detached.set(true);
+                sent.clear();
+                work = sent;
+            }
             Some((Err(_), _)) => return Pumped::UpstreamGone,
             None => {
                 // It takes nothing and, for want of the rest, may never answer: end the wait for

@@ -7,10 +7,9 @@ use super::context::WorkerContext;
 use super::downstream::Downstream;
 use super::error::ProxyError;
 use super::header_edits;
+use super::in_flight::InFlight;
 use super::request::Plan;
-use super::request_body::Progress;
 use super::response_body::{ResponseBody, finish_receive};
-use super::retry::Retries;
 use super::scratch::Scratch;
 use super::upstream_head::{write_field, write_number};
 use crate::http::{BodyLength, KnownHeader, Version};
@@ -70,16 +69,11 @@ struct FinalHead {
 }
 
 /// Wait for the response on `upstream`, send it to the client.
-#[expect(clippy::too_many_arguments, reason = "the state of one request, used in one place")]
 pub async fn relay(
-    context: &WorkerContext,
-    downstream: &Downstream,
+    flight: &InFlight<'_>,
     upstream: &mut Connection,
-    plan: &Plan,
     scratch: &mut Scratch,
-    progress: &Progress,
     request_sent: Instant,
-    retries: &Retries<'_>,
 ) -> Responded {
     let mut interim_responses = 0;
     let (head, mut buffer) = 'head: loop {
@@ -87,41 +81,32 @@ pub async fn relay(
             return Responded::Nothing(ProxyError::UpstreamClosed);
         };
         if !matches!(outcome, Ok(count) if count > 0) {
-            let error = if downstream.gone() {
+            let error = if flight.downstream.gone() {
                 ProxyError::DownstreamGone
             } else if buffer.is_empty() && interim_responses == 0 {
                 ProxyError::UpstreamClosed
             } else {
                 ProxyError::UpstreamTruncated
             };
-            context.buffers.give(buffer);
+            flight.context.buffers.give(buffer);
             return Responded::Nothing(error);
         }
         loop {
-            let parsed = read_head(
-                context,
-                downstream,
-                plan,
-                &buffer,
-                scratch,
-                progress,
-                request_sent,
-                retries,
-            );
+            let parsed = read_head(flight, &buffer, scratch, request_sent);
             let (head_bytes, forward) = match parsed {
                 Err(error) => {
-                    context.buffers.give(buffer);
+                    flight.context.buffers.give(buffer);
                     return Responded::Nothing(error);
                 }
                 Ok(Head::Final(head)) => break 'head (head, buffer),
                 Ok(Head::Retry(status)) => {
-                    context.buffers.give(buffer);
+                    flight.context.buffers.give(buffer);
                     return Responded::Retry(status);
                 }
                 Ok(Head::Switching { head_bytes }) => {
                     // The tunnel receives into it: an empty window must have room behind it.
                     buffer.advance(head_bytes);
-                    return match send_head(context, downstream, progress, scratch).await {
+                    return match send_head(flight, scratch).await {
                         true => Responded::Switched(buffer),
                         false => Responded::Cut,
                     };
@@ -131,12 +116,12 @@ pub async fn relay(
             };
             interim_responses += 1;
             if interim_responses > INTERIM_RESPONSES_MAX {
-                context.buffers.give(buffer);
+                flight.context.buffers.give(buffer);
                 return Responded::Nothing(ProxyError::UpstreamInterim);
             }
             buffer.advance(head_bytes);
-            if forward && !send_head(context, downstream, progress, scratch).await {
-                context.buffers.give(buffer);
+            if forward && !send_head(flight, scratch).await {
+                flight.context.buffers.give(buffer);
                 return Responded::Nothing(ProxyError::DownstreamGone);
             }
             if buffer.is_empty() {
@@ -144,10 +129,10 @@ pub async fn relay(
             }
         }
         if buffer.is_full() {
-            match context.buffers.grow(buffer) {
+            match flight.context.buffers.grow(buffer) {
                 Ok((larger, _)) => buffer = larger,
                 Err(full) => {
-                    context.buffers.give(full);
+                    flight.context.buffers.give(full);
                     let error = ProxyError::UpstreamProtocol(ResponseError::HeadTooLarge);
                     return Responded::Nothing(error);
                 }
@@ -160,28 +145,26 @@ pub async fn relay(
     let mut body = ResponseBody::new(head.body, head.chunked_to_client);
     let Ok(mut step) = body.take(&mut buffer) else {
         // Nothing has been sent: the client can still be told.
-        context.buffers.give(buffer);
+        flight.context.buffers.give(buffer);
         let error = ProxyError::UpstreamProtocol(ResponseError::ChunkedBody);
         return Responded::Nothing(error);
     };
-    progress.response_started.set(true);
-    downstream.attempt_unbounded();
+    flight.progress.response_started.set(true);
+    flight.downstream.attempt_unbounded();
     let info = &mut scratch.info;
     info.response_bytes += scratch.response.len() as u64;
-    let timeout_ms = context.progress_timeout_ms();
+    let timeout_ms = flight.context.progress_timeout_ms();
     let now = head.received_at;
     info.upstream_service_time_us =
         Some(now.saturating_duration_since(request_sent).as_micros() as u64);
-    downstream.send_until(context.clock.milliseconds(now) + timeout_ms);
-    if !buffer.prepend(&scratch.response)
-        && !send_head(context, downstream, progress, scratch).await
-    {
-        context.buffers.give(buffer);
-        return client_gone(downstream, scratch, &body);
+    flight.downstream.send_until(flight.context.clock.milliseconds(now) + timeout_ms);
+    if !buffer.prepend(&scratch.response) && !send_head(flight, scratch).await {
+        flight.context.buffers.give(buffer);
+        return client_gone(flight.downstream, scratch, &body);
     }
     loop {
         if !buffer.is_empty() {
-            let (outcome, sent) = downstream.stream.send(buffer).await;
+            let (outcome, sent) = flight.downstream.stream.send(buffer).await;
             buffer = sent;
             let outcome = match outcome {
                 Ok(count) if count == buffer.len() => {
@@ -190,65 +173,67 @@ pub async fn relay(
                 }
                 Ok(count) => {
                     buffer.skip(count);
-                    let (outcome, rest) = downstream.stream.send_buffer(buffer).await;
+                    let (outcome, rest) = flight.downstream.stream.send_buffer(buffer).await;
                     buffer = rest;
                     outcome
                 }
                 Err(error) => Err(error),
             };
             if outcome.is_err() {
-                context.buffers.give(buffer);
-                return client_gone(downstream, scratch, &body);
+                flight.context.buffers.give(buffer);
+                return client_gone(flight.downstream, scratch, &body);
             }
         }
         if let Some(end) = step.behind
-            && downstream.stream.send_all(end).await.0.is_err()
+            && flight.downstream.stream.send_all(end).await.0.is_err()
         {
-            context.buffers.give(buffer);
-            return client_gone(downstream, scratch, &body);
+            flight.context.buffers.give(buffer);
+            return client_gone(flight.downstream, scratch, &body);
         }
         if step.done {
-            downstream.send_until(u64::MAX);
+            flight.downstream.send_until(u64::MAX);
             let reusable = head.upstream_keep_alive
                 && !step.excess
-                && progress.request_done.get()
+                && flight.progress.request_done.get()
                 && !matches!(head.body, BodyLength::UntilClose);
             body.record(scratch);
-            finish_receive(context, upstream, buffer, reusable);
+            finish_receive(flight.context, upstream, buffer, reusable);
             return Responded::Complete {
                 upstream_reusable: reusable,
                 keep_alive: head.keep_alive,
             };
         }
-        buffer = body.next_buffer(context, buffer);
+        buffer = body.next_buffer(flight.context, buffer);
         // The upstream may take as long as it likes; what it brings gets a whole deadline.
-        downstream.send_until(u64::MAX);
+        flight.downstream.send_until(u64::MAX);
         let (outcome, received) = upstream.stream().receive(buffer).await;
-        downstream.send_until(context.clock.milliseconds(Instant::now()) + timeout_ms);
+        flight
+            .downstream
+            .send_until(flight.context.clock.milliseconds(Instant::now()) + timeout_ms);
         buffer = received;
         match outcome {
             Ok(count) if count > 0 => {}
-            Ok(_) if body.ends_with_close() && !downstream.timed_out() => body.closed(),
+            Ok(_) if body.ends_with_close() && !flight.downstream.timed_out() => body.closed(),
             Ok(_) | Err(_) => {
-                context.buffers.give(buffer);
-                let flag = if downstream.gone() {
+                flight.context.buffers.give(buffer);
+                let flag = if flight.downstream.gone() {
                     ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION
-                } else if downstream.timed_out() {
+                } else if flight.downstream.timed_out() {
                     scratch.info.details = "response_timeout";
                     ResponseFlags::UPSTREAM_REQUEST_TIMEOUT
                 } else {
                     ResponseFlags::UPSTREAM_CONNECTION_TERMINATION
                 };
                 scratch.info.flags.insert(flag);
-                return cut(downstream, scratch, &body);
+                return cut(flight.downstream, scratch, &body);
             }
         }
         step = match body.take(&mut buffer) {
             Ok(step) => step,
             Err(_) => {
-                context.buffers.give(buffer);
+                flight.context.buffers.give(buffer);
                 scratch.info.flags.insert(ResponseFlags::UPSTREAM_PROTOCOL_ERROR);
-                return cut(downstream, scratch, &body);
+                return cut(flight.downstream, scratch, &body);
             }
         };
     }
@@ -271,37 +256,27 @@ fn cut(downstream: &Downstream, scratch: &mut Scratch, body: &ResponseBody) -> R
     Responded::Cut
 }
 
-async fn send_head(
-    context: &WorkerContext,
-    downstream: &Downstream,
-    progress: &Progress,
-    scratch: &mut Scratch,
-) -> bool {
-    let now_ms = context.clock.coarse_milliseconds();
-    downstream.send_until(now_ms.saturating_add(context.progress_timeout_ms()));
-    progress.sending.set(true);
+async fn send_head(flight: &InFlight<'_>, scratch: &mut Scratch) -> bool {
+    let now_ms = flight.context.clock.coarse_milliseconds();
+    flight.downstream.send_until(now_ms.saturating_add(flight.context.progress_timeout_ms()));
+    flight.progress.sending.set(true);
     let bytes = std::mem::take(&mut scratch.response);
-    let (outcome, bytes) = downstream.stream.send_all(bytes).await;
-    progress.sending.set(false);
-    downstream.send_until(u64::MAX);
+    let (outcome, bytes) = flight.downstream.stream.send_all(bytes).await;
+    flight.progress.sending.set(false);
+    flight.downstream.send_until(u64::MAX);
     scratch.response = bytes;
     outcome.is_ok()
 }
 
-#[expect(clippy::too_many_arguments, reason = "the state of one request, used in one place")]
 /// Read a head at the start of `received` and write the client's into `Scratch::response`.
 fn read_head(
-    context: &WorkerContext,
-    downstream: &Downstream,
-    plan: &Plan,
+    flight: &InFlight<'_>,
     received: &[u8],
     scratch: &mut Scratch,
-    progress: &Progress,
     request_sent: Instant,
-    retries: &Retries<'_>,
 ) -> Result<Head, ProxyError> {
     let mut storage = HeaderStorage::new();
-    let parsed = match http1::parse_response(received, &mut storage, plan.is_head) {
+    let parsed = match http1::parse_response(received, &mut storage, flight.plan.is_head) {
         Ok(Some(parsed)) => parsed,
         Ok(None) => return Ok(Head::Incomplete),
         Err(error) => return Err(ProxyError::UpstreamProtocol(error)),
@@ -309,44 +284,65 @@ fn read_head(
     let head_bytes = parsed.head_bytes;
     let status = parsed.head.status;
     if status == 101 {
-        if !plan.upgrade || parsed.upgrade.is_none() {
+        if !flight.plan.upgrade || parsed.upgrade.is_none() {
             return Err(ProxyError::UpstreamInterim);
         }
-        write_head(context, &parsed, plan, Ending::Switching, None, &mut scratch.response);
+        write_head(
+            flight.context,
+            &parsed,
+            flight.plan,
+            Ending::Switching,
+            None,
+            &mut scratch.response,
+        );
         scratch.info.response_code = status;
         scratch.info.details = "via_upstream";
-        header_edits::edit_response(scratch, downstream);
+        header_edits::edit_response(scratch, flight.downstream);
         return Ok(Head::Switching { head_bytes });
     }
     if status < 200 {
-        let forward = plan.version >= Version::Http11 && !progress.response_started.get();
+        let forward =
+            flight.plan.version >= Version::Http11 && !flight.progress.response_started.get();
         if forward {
-            write_head(context, &parsed, plan, Ending::Interim, None, &mut scratch.response);
+            write_head(
+                flight.context,
+                &parsed,
+                flight.plan,
+                Ending::Interim,
+                None,
+                &mut scratch.response,
+            );
         }
         return Ok(Head::Interim { head_bytes, forward });
     }
-    if retries.take_instead_of(&parsed, &mut scratch.info) {
+    if flight.retries.take_instead_of(&parsed, flight.progress.can_repeat(), &mut scratch.info) {
         return Ok(Head::Retry(status));
     }
-    retries.settled();
+    flight.retries.settled();
     let unframed = matches!(parsed.body, BodyLength::Chunked | BodyLength::UntilClose);
-    let chunked_to_client = unframed && plan.version >= Version::Http11;
-    let keep_alive = plan.keep_alive
-        && !context.draining.get()
+    let chunked_to_client = unframed && flight.plan.version >= Version::Http11;
+    let keep_alive = flight.plan.keep_alive
+        && !flight.context.draining.get()
         && (!unframed || chunked_to_client)
-        && (progress.request_done.get() || status < 300);
+        && (flight.progress.request_done.get() || status < 300);
     let ending = Ending::Final { keep_alive, chunked: chunked_to_client };
     let received_at = Instant::now();
     let service_time = received_at.saturating_duration_since(request_sent);
     let service_time_ms = service_time.as_millis() as u64;
-    let grpc_status =
-        write_head(context, &parsed, plan, ending, Some(service_time_ms), &mut scratch.response);
+    let grpc_status = write_head(
+        flight.context,
+        &parsed,
+        flight.plan,
+        ending,
+        Some(service_time_ms),
+        &mut scratch.response,
+    );
     if scratch.info.grpc {
         scratch.info.grpc_status = grpc_status;
     }
     scratch.info.response_code = status;
     scratch.info.details = "via_upstream";
-    header_edits::edit_response(scratch, downstream);
+    header_edits::edit_response(scratch, flight.downstream);
     Ok(Head::Final(FinalHead {
         head_bytes,
         body: parsed.body,

@@ -21,10 +21,10 @@ pub struct Retries<'p> {
     /// A retry is under way, and counted among those of the cluster.
     under_way: Cell<bool>,
     left: Cell<u32>,
-    /// All of the request is at hand still.
+    /// All of the request came with its head.
     resendable: bool,
-    /// Milliseconds for the whole request.
-    timeout_ms: Option<u64>,
+    /// Milliseconds for the whole request; `u64::MAX`: no bound.
+    timeout_ms: u64,
 }
 
 impl<'p> Retries<'p> {
@@ -38,7 +38,13 @@ impl<'p> Retries<'p> {
     ) -> Self {
         let left = Cell::new(policy.attempts);
         let under_way = Cell::new(false);
+        let timeout_ms = timeout_ms.unwrap_or(u64::MAX);
         Retries { context, policy, limiter, under_way, left, resendable, timeout_ms }
+    }
+
+    /// Can a retry want a body of which a part was streamed?
+    pub fn want_the_body(&self, grpc: bool) -> bool {
+        self.policy.wants_after_request(grpc)
     }
 
     /// Are endpoints that were tried avoided? A hash would lead elsewhere then.
@@ -54,18 +60,17 @@ impl<'p> Retries<'p> {
     /// The request is complete and an attempt begins (again): bound both. What is bound already keeps
     /// its bound.
     pub fn bound(&self, connection: &Downstream, now: Instant) {
-        if self.timeout_ms.is_none() && self.policy.per_try_timeout_ms.is_none() {
+        if self.timeout_ms == u64::MAX && self.policy.per_try_timeout_ms.is_none() {
             return;
         }
         // The clock's milliseconds are cut off: one more, so that nothing ends early.
         let now_ms = self.context.clock.milliseconds(now) + 1;
-        let until =
-            |limit_ms: Option<u64>| limit_ms.map_or(u64::MAX, |ms| now_ms.saturating_add(ms));
+        let until = |limit_ms: u64| now_ms.saturating_add(limit_ms);
         let request_ms = match connection.request_deadline_ms() {
             u64::MAX => until(self.timeout_ms),
             bound => bound,
         };
-        let attempt_ms = until(self.policy.per_try_timeout_ms);
+        let attempt_ms = until(self.policy.per_try_timeout_ms.unwrap_or(u64::MAX));
         self.context.downstreams.bound(connection, request_ms, attempt_ms);
     }
 
@@ -115,12 +120,18 @@ impl<'p> Retries<'p> {
     }
 
     /// Take a retry instead of this response, if one is wanted and left.
-    pub fn take_instead_of(&self, response: &ParsedResponse<'_>, info: &mut StreamInfo) -> bool {
+    /// `repeatable`: what was streamed of the body can be sent again.
+    pub fn take_instead_of(
+        &self,
+        response: &ParsedResponse<'_>,
+        repeatable: bool,
+        info: &mut StreamInfo,
+    ) -> bool {
+        let at_hand = self.resendable || repeatable;
         let status = response.head.status;
         // Most responses are not looked at any closer.
         if status < 400 && !info.grpc {
-            return self.policy.wants_instead_of(status, None, false)
-                && self.take(self.resendable, info);
+            return self.policy.wants_instead_of(status, None, false) && self.take(at_hand, info);
         }
         let mut grpc_status = None;
         let mut rate_limited = false;
@@ -131,8 +142,7 @@ impl<'p> Retries<'p> {
             }
             rate_limited |= field.name.eq_ignore_ascii_case(b"x-envoy-ratelimited");
         }
-        self.policy.wants_instead_of(status, grpc_status, rate_limited)
-            && self.take(self.resendable, info)
+        self.policy.wants_instead_of(status, grpc_status, rate_limited) && self.take(at_hand, info)
     }
 
     fn take(&self, at_hand: bool, info: &mut StreamInfo) -> bool {

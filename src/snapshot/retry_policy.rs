@@ -131,6 +131,28 @@ pub enum AttemptFailure {
 }
 
 impl RetryPolicy {
+    /// Can a request be tried again after an endpoint has taken it? `grpc`: it is a gRPC request.
+    pub fn wants_after_request(&self, grpc: bool) -> bool {
+        use RetryConditions as On;
+        let on = |conditions: &[On]| self.on.has_any(conditions);
+        self.attempts > 0
+            && (on(&[
+                On::SERVER_ERROR,
+                On::GATEWAY_ERROR,
+                On::RESET,
+                On::RETRIABLE_4XX,
+                On::RATE_LIMITED,
+            ]) || on(&[On::STATUS_CODES]) && !self.status_codes.is_empty()
+                || grpc
+                    && on(&[
+                        On::CANCELLED,
+                        On::DEADLINE_EXCEEDED,
+                        On::INTERNAL,
+                        On::RESOURCE_EXHAUSTED,
+                        On::UNAVAILABLE,
+                    ]))
+    }
+
     /// Is an attempt that failed like this worth another?
     pub fn wants_after(&self, failure: AttemptFailure) -> bool {
         use RetryConditions as On;
@@ -212,6 +234,17 @@ mod tests {
             }
         }
         assert!(policy(&["envoy-ratelimited"], &[]).wants_instead_of(429, None, true));
+        for (names, wanted, of_grpc) in [
+            (&["5xx"][..], true, true),
+            (&["connect-failure", "refused-stream"], false, false),
+            (&["connect-failure", "unavailable"], false, true),
+        ] {
+            let policy = policy(names, &[]);
+            let got = [policy.wants_after_request(false), policy.wants_after_request(true)];
+            assert_eq!(got, [wanted, of_grpc], "{names:?}");
+        }
+        assert!(policy(&["retriable-status-codes"], &[418]).wants_after_request(false));
+        assert!(!RetryPolicy { attempts: 0, ..policy(&["5xx"], &[]) }.wants_after_request(true));
         let early = policy(&["reset-before-request"], &[]);
         assert!(early.wants_after(AttemptFailure::BeforeRequest));
         assert!(!early.wants_after(AttemptFailure::Reset));

@@ -9,6 +9,7 @@ use crate::config::naming::covers;
 use crate::config::virtual_service::{
     Destination, Headers, HttpMatchRequest, HttpRoute, StringMatch, VirtualService,
 };
+use crate::limits::MIRRORS_OF_ROUTE_MAX;
 use crate::router::{StringMatch as Compiled, Substitution, SubstitutionError};
 use crate::snapshot::{HeaderEdits, HeaderText, HeaderTextError};
 
@@ -216,6 +217,10 @@ fn http_route(findings: &mut Of<'_>, route: &HttpRoute, field: &str, delegate: b
         cors_policy(findings, cors, &format!("{field}.corsPolicy"));
     }
     percent(findings, route.mirror_percentage, &format!("{field}.mirrorPercentage"));
+    if route.mirrors.len() > MIRRORS_OF_ROUTE_MAX {
+        let message = format!("more than {MIRRORS_OF_ROUTE_MAX} mirrors");
+        findings.error(&format!("{field}.mirrors"), &message, "remove some");
+    }
     for (index, mirror) in route.mirrors.iter().enumerate() {
         let field = format!("{field}.mirrors[{index}]");
         match &mirror.destination {

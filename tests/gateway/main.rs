@@ -31,6 +31,7 @@ mod observability;
 mod outliers;
 mod proxy_protocol;
 mod reload;
+mod repeats;
 mod retries;
 mod routing;
 mod sticky;

@@ -10,6 +10,9 @@ use crate::ids::WorkerId;
 use crate::net::connect::loopback_pair;
 use crate::net::runtime::{self, Driver, DriverChoice};
 use crate::proxy::downstream::ListenerSlot;
+use crate::proxy::mirror::Copies;
+use crate::proxy::request_body::Progress;
+use crate::proxy::retry::Retries;
 use crate::snapshot::RetryPolicy;
 use crate::stream_info::StreamInfo;
 
@@ -44,7 +47,7 @@ fn a_late_piece_of_a_body_has_a_whole_send_deadline() {
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let downstream = context.downstreams.insert(Downstream::new(client, peer, Rc::new(slot)));
         let mut upstream = Connection::new(upstream, &context.receives, context.buffers.take(), 0);
-        let (plan, progress) = (plan(), Progress::default());
+        let (plan, progress, policy) = (plan(), Progress::default(), RetryPolicy::default());
         progress.request_done.set(true);
         let mut scratch = Scratch::new(StreamInfo::new(Instant::now(), 0));
         upstream_end
@@ -52,17 +55,17 @@ fn a_late_piece_of_a_body_has_a_whole_send_deadline() {
             .expect("a small write");
         let (context_here, downstream_here) = (Rc::clone(&context), Rc::clone(&downstream));
         let mut relaying = pin!(async {
-            relay(
-                &context_here,
-                &downstream_here,
-                &mut upstream,
-                &plan,
-                &mut scratch,
-                &progress,
-                Instant::now(),
-                &Retries::new(&context, &RetryPolicy::default(), None, false, None),
-            )
-            .await;
+            let replica = Rc::default();
+            let flight = InFlight {
+                context: &context_here,
+                downstream: &downstream_here,
+                replica: &replica,
+                plan: &plan,
+                progress,
+                retries: Retries::new(&context_here, &policy, None, false, None),
+                copies: Copies::new(&context_here, &[]),
+            };
+            relay(&flight, &mut upstream, &mut scratch, Instant::now()).await;
         });
         let mut watching = pin!(async {
             // The head and the first byte go out; then the upstream is silent.

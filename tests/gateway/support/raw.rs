@@ -45,6 +45,11 @@ impl Raw {
         Raw { stream, unread: Vec::new() }
     }
 
+    /// Another handle of the connection, to send by from another thread.
+    pub fn try_clone(&self) -> TcpStream {
+        self.stream.try_clone().expect("a descriptor")
+    }
+
     /// Our end's address.
     pub fn local_address(&self) -> SocketAddr {
         self.stream.local_addr().expect("connected")
