@@ -3,8 +3,10 @@
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
+mod diff;
 mod doctor;
 mod explain;
+mod live;
 pub mod options;
 mod sarif;
 
@@ -37,6 +39,8 @@ enum Command {
     Check(check::CheckOptions),
     /// Say where a request would go and why, and what the upstream would see, without sending it.
     Explain(explain::ExplainOptions),
+    /// Replay requests through two sets of manifests and say which would be answered differently.
+    Diff(diff::DiffOptions),
     /// Look for what on this machine would slow the gateway down or stop it, and say what mends it.
     Doctor(doctor::DoctorOptions),
 }
@@ -56,6 +60,10 @@ pub fn main() -> ExitCode {
         Command::Explain(options) => {
             end_with_the_reader();
             explain::run(&options)
+        }
+        Command::Diff(options) => {
+            end_with_the_reader();
+            diff::run(&options)
         }
         Command::Doctor(options) => {
             end_with_the_reader();

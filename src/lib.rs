@@ -16,7 +16,8 @@
 //! | C2 | [`validate`] | control |
 //! | C3 | [`compile`] | control |
 //! | C4 | [`control`] | control |
-//! | C5 | [`admin`] | control |
+//! | C5 | [`explain`] | control |
+//! | C6 | [`admin`] | control |
 //! | top | [`server`], [`cli`] | both |
 
 pub mod ids;
@@ -41,6 +42,7 @@ pub mod admin;
 pub mod compile;
 pub mod config;
 pub mod control;
+pub mod explain;
 pub mod validate;
 
 pub mod cli;

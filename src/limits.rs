@@ -77,6 +77,18 @@ pub const ACCESS_LOG_BUFFER_BYTES: usize = 32 * 1024;
 pub const ACCESS_LOG_QUEUE_MAX: usize = 64;
 /// Emptied access log buffers that one worker keeps.
 pub const ACCESS_LOG_SPARE_BUFFERS_MAX: usize = 4;
+/// Bytes of a question to `/explain` of the admin server: a head and its first line.
+pub const EXPLAIN_REQUEST_BYTES_MAX: usize = HEAD_BYTES_MAX + REQUEST_LINE_BYTES_MAX;
+/// Questions to `/explain` that may wait.
+pub const EXPLAIN_QUESTIONS_MAX: usize = 8;
+/// Bytes of an answer of `/explain` that the command line reads.
+pub const EXPLAIN_ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of a line of a file of requests.
+pub const REQUEST_FILE_LINE_BYTES_MAX: usize = 1024 * 1024;
+/// Different requests that one comparison keeps (some hundred bytes each); further ones are counted.
+pub const COMPARED_REQUESTS_MAX: usize = 1_000_000;
+/// Lines of a file of requests that are named when they cannot be read; further ones are counted.
+pub const UNREADABLE_LINES_NAMED_MAX: usize = 100;
 /// Admin connections still open this long after shutdown was asked for are dropped.
 pub const ADMIN_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 

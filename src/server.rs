@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::access_log::{AccessLogError, AccessLogFormat, AccessLogOutput, AccessLogWriter};
 use crate::admin::{
     self, AdminConfig, AdminError, AdminRole, AdminState, Readiness, ReadinessFlag, ServerInfo,
-    StatusCell,
+    SnapshotCell, StatusCell,
 };
 use crate::cli::RunOptions;
 use crate::cli::options::{Http10, LogFormat, PortOrOff};
@@ -25,6 +25,7 @@ use crate::control::signals::Signals;
 use crate::control::store::ObjectStatus;
 use crate::control::supervisor::{self, Observer, Supervisor, SupervisorError};
 use crate::control::watch::ManifestWatcher;
+use crate::explain::ExplainService;
 use crate::ids::WorkerId;
 use crate::metrics::{ControlStats, LabelTable, SourceLabels, StatsOptions, StatsThread};
 use crate::net::runtime::Driver;
@@ -176,7 +177,7 @@ pub fn run_until_stopped(
     }
     let diagnostics = reading.diagnostics.clone();
     let (snapshot, objects) = reloader.commit(reading);
-    publisher.publish(&snapshot, bound);
+    let snapshot = publisher.publish(snapshot, bound);
     wait_for_workers(&events, cores.len())?;
     stats.reload_succeeded(snapshot.generation, reloader.refused_count() as u64);
 
@@ -193,6 +194,8 @@ pub fn run_until_stopped(
     }
     let state = AdminState {
         status: Arc::new(StatusCell::default()),
+        snapshot: Arc::new(SnapshotCell::default()),
+        explain: Arc::new(ExplainService::default()),
         stats: stats_thread.handle(),
         readiness: Arc::new(ReadinessFlag::default()),
         info: Arc::new(ServerInfo {
@@ -204,7 +207,7 @@ pub fn run_until_stopped(
         }),
     };
     let page = AdminPage { state: state.clone(), paths: options.config.clone() };
-    page.published(&snapshot, &objects, &diagnostics);
+    page.published(Arc::clone(&snapshot), &objects, &diagnostics);
     let mut admin_address = None;
     let (stop_admin, admin_stopped) = tokio::sync::oneshot::channel::<()>();
     if let Some(config) = admin_config(options) {
@@ -274,8 +277,14 @@ struct AdminPage {
 }
 
 impl Observer for AdminPage {
-    fn published(&self, snapshot: &Snapshot, objects: &[ObjectStatus], diagnostics: &[Diagnostic]) {
-        self.state.status.publish(status::report(snapshot, objects, diagnostics, &self.paths));
+    fn published(
+        &self,
+        snapshot: Arc<Snapshot>,
+        objects: &[ObjectStatus],
+        diagnostics: &[Diagnostic],
+    ) {
+        self.state.status.publish(status::report(&snapshot, objects, diagnostics, &self.paths));
+        self.state.snapshot.publish(snapshot);
     }
 
     fn draining(&self) {
@@ -360,6 +369,8 @@ fn compile_options(options: &RunOptions) -> CompileOptions {
             idle_timeout: options.idle_timeout,
             request_head_timeout: options.request_head_timeout,
             progress_timeout: options.progress_timeout,
+            explain_header: options.explain_header,
+            hostname: crate::net::hostname().into(),
             ..Settings::default()
         },
     }

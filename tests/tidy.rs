@@ -146,7 +146,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("httparse", &["http1/"]),
     ("granit_parser", &["config/"]),
     ("serde", &["config/", "admin/"]),
-    ("serde_json", &["config/diagnostic.rs", "admin/", "cli/"]),
+    ("serde_json", &["config/diagnostic.rs", "explain/", "admin/", "cli/"]),
     ("axum", &["admin/"]),
     ("hickory_resolver", &["control/dns/lookup.rs"]),
     ("notify", &["control/", "server.rs"]),

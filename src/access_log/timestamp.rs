@@ -30,7 +30,7 @@ fn digits(place: &mut [u8], mut value: u32) {
 }
 
 /// Year, month and day of the day that comes `days` after 1970-01-01, in the Gregorian calendar.
-fn civil(days: u32) -> (u32, u32, u32) {
+pub fn civil(days: u32) -> (u32, u32, u32) {
     // Count from 0000-03-01: then the leap day is the last day of a year, and months have the
     // lengths 31, 30, 31, 30, 31 repeating, which (153 m + 2) / 5 gives without a table.
     let days = days + 719_468;

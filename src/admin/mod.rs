@@ -4,8 +4,9 @@
 //! holds nothing of its own and changes nothing. It runs on the control side's tokio runtime and
 //! knows no internals of control, workers or manifests.
 //!
-//! Reading order: `ports` (which port serves what, and binding), `state`, `report`, `server`.
+//! Reading order: `ports` (which port serves what, and binding), `state`, `report`, `explain`, `server`.
 
+mod explain;
 pub mod ports;
 pub mod report;
 pub mod server;
@@ -13,4 +14,4 @@ pub mod state;
 
 pub use ports::{AdminConfig, AdminError, AdminListeners, AdminRole};
 pub use server::serve;
-pub use state::{AdminState, Readiness, ReadinessFlag, ServerInfo, StatusCell};
+pub use state::{AdminState, Readiness, ReadinessFlag, ServerInfo, SnapshotCell, StatusCell};

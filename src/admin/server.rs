@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::limits::{ADMIN_SHUTDOWN_TIMEOUT, SCRAPE_TIMEOUT};
 use crate::metrics::{HistogramKey, prometheus};
 
+use super::explain;
 use super::ports::{AdminError, AdminListeners, AdminRole};
 use super::state::{AdminState, Readiness};
 
@@ -23,6 +24,7 @@ const PAGES: &[(&str, &str)] = &[
     ("/", "this list"),
     ("/clusters", "clusters and their endpoints (JSON)"),
     ("/config_dump", "generation, sources, objects with their diagnostics, snapshot (JSON)"),
+    ("/explain", "POST a request, as `GET http://hello.com/`: where it goes and why"),
     ("/healthz/ready", "200 when ready, 503 with the reason when not"),
     ("/listeners", "bound addresses and the Gateways that asked for them (JSON)"),
     ("/ready", "as /healthz/ready"),
@@ -73,6 +75,7 @@ fn router(role: AdminRole) -> Router<AdminState> {
             .route("/", get(index))
             .route("/clusters", get(clusters))
             .route("/config_dump", get(config_dump))
+            .route("/explain", explain::route())
             .route("/healthz/ready", get(ready))
             .route("/listeners", get(listeners_page))
             .route("/ready", get(ready))

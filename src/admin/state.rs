@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
+use crate::explain::ExplainService;
 use crate::metrics::StatsHandle;
+use crate::snapshot::Snapshot;
 
 use super::report::StatusReport;
 
@@ -56,6 +58,23 @@ impl StatusCell {
     }
 }
 
+/// The configuration in force, to explain requests by. It costs the process one more copy of what each
+/// worker has of its own: the workers' copies must not be touched by another thread.
+#[derive(Debug, Default)]
+pub struct SnapshotCell(RwLock<Option<Arc<Snapshot>>>);
+
+impl SnapshotCell {
+    /// Explain by this one from now on.
+    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(snapshot);
+    }
+
+    /// The one published last; none before that.
+    pub fn load(&self) -> Option<Arc<Snapshot>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// What `/server_info` shows and never changes.
 #[derive(Clone, Debug)]
 pub struct ServerInfo {
@@ -76,6 +95,10 @@ pub struct ServerInfo {
 pub struct AdminState {
     /// The configuration; the control loop publishes it.
     pub status: Arc<StatusCell>,
+    /// What requests are explained by.
+    pub snapshot: Arc<SnapshotCell>,
+    /// Explains.
+    pub explain: Arc<ExplainService>,
     /// The numbers.
     pub stats: StatsHandle,
     /// Ready, or why not.

@@ -107,6 +107,11 @@ pub struct RunOptions {
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub access_log_format: LogFormat,
 
+    /// Tell clients in `x-ringress-reason` why an answer is the gateway's own (404, 503, redirects, …).
+    /// Responses of upstreams never get it.
+    #[arg(long)]
+    pub explain_header: bool,
+
     /// Address of the admin ports.
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub admin_bind: IpAddr,
@@ -210,7 +215,7 @@ impl GatewayOptions {
             cluster_domain: self.cluster_domain.clone(),
             port_map: BTreeMap::new(),
             bind: IpAddr::from([0, 0, 0, 0]),
-            settings: Settings::default(),
+            settings: Settings { hostname: crate::net::hostname().into(), ..Settings::default() },
         };
         Reloader::new(paths, validate, compile, LabelTable::shared())
     }

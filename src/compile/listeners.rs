@@ -33,6 +33,14 @@ pub struct BoundServer<'r> {
 }
 
 impl ListenerPort<'_> {
+    /// The port numbers by which they name it.
+    pub fn numbers(&self) -> Vec<u16> {
+        let mut numbers: Vec<u16> = self.servers.iter().map(|bound| bound.number).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
+    }
+
     /// The Gateways that asked for it, with their places.
     pub fn gateways(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();

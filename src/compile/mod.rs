@@ -80,6 +80,7 @@ pub fn compile(
         snapshot.listeners.push(Listener {
             address: port.address,
             name: port.name.clone(),
+            numbers: port.numbers(),
             route_table: snapshot.route_tables.len(),
             gateways: port.gateways(),
         });

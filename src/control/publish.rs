@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::net::listener;
@@ -94,16 +95,15 @@ impl Publisher {
     }
 
     /// Give every worker its copy of `snapshot` and its sockets. Listeners without a socket are
-    /// left out. Returns the workers that did not take it.
-    pub fn publish(&mut self, snapshot: &Snapshot, bound: Bound) -> usize {
+    /// left out. Returns what the workers route by now. A worker that has ended takes nothing; it
+    /// reports that itself.
+    pub fn publish(&mut self, mut snapshot: Snapshot, bound: Bound) -> Arc<Snapshot> {
         let mut sockets = bound.0;
-        let mut snapshot = snapshot.clone();
         snapshot.listeners.retain(|listener| {
             self.bound.contains(&listener.address) || sockets.contains_key(&listener.address)
         });
         self.bound = snapshot.listeners.iter().map(|listener| listener.address).collect();
         self.shared = SharedClusters::new(&snapshot, &self.shared);
-        let mut refused = 0;
         for worker in &self.workers {
             let own: Vec<(SocketAddr, TcpListener)> = sockets
                 .iter_mut()
@@ -114,9 +114,9 @@ impl Publisher {
                 shared: self.shared.clone(),
                 sockets: own,
             };
-            refused += usize::from(!worker.send(command));
+            worker.send(command);
         }
-        refused
+        Arc::new(snapshot)
     }
 }
 
@@ -149,6 +149,7 @@ mod tests {
         let listener = Listener {
             address,
             name: "http.80".into(),
+            numbers: vec![80],
             route_table: 0,
             gateways: vec!["default/hello-gateway (gateway.yaml:1:1)".into()],
         };

@@ -42,7 +42,12 @@ pub enum SupervisorError {
 /// What the supervisor tells the admin pages.
 pub trait Observer {
     /// A configuration was put in force.
-    fn published(&self, snapshot: &Snapshot, objects: &[ObjectStatus], diagnostics: &[Diagnostic]);
+    fn published(
+        &self,
+        snapshot: Arc<Snapshot>,
+        objects: &[ObjectStatus],
+        diagnostics: &[Diagnostic],
+    );
     /// The drain began.
     fn draining(&self);
 }
@@ -189,7 +194,7 @@ async fn reload<O: Observer>(
         tracing::error!("{error}; the listener is left out");
     }
     let (snapshot, objects) = reloader.commit(reading);
-    publisher.publish(&snapshot, bound);
+    let snapshot = publisher.publish(snapshot, bound);
     let refused = reloader.refused_count() as u64;
     stats.reload_succeeded(snapshot.generation, refused);
     if errors == 0 && failed.is_empty() {
@@ -201,7 +206,7 @@ async fn reload<O: Observer>(
             "reloaded, with refusals: the last good versions stay in force"
         );
     }
-    observer.published(&snapshot, &objects, &diagnostics);
+    observer.published(snapshot, &objects, &diagnostics);
 }
 
 /// Publish what is in force with addresses that changed.
@@ -216,10 +221,10 @@ fn renew<O: Observer>(
     reloader.set_answers(answers);
     let (snapshot, objects, diagnostics) = reloader.renew();
     // Addresses of services open no port.
-    publisher.publish(&snapshot, Bound::default());
+    let snapshot = publisher.publish(snapshot, Bound::default());
     stats.renewed(snapshot.generation);
     tracing::info!(generation = snapshot.generation, "addresses changed: {changes}");
-    observer.published(&snapshot, &objects, diagnostics);
+    observer.published(snapshot, &objects, diagnostics);
 }
 
 /// Print what was found, at most each finding once.

@@ -104,38 +104,38 @@ head_errors! {
     /// upstream connection is closed.
     ResponseError {
         /// Status line other than `version SP 3DIGIT SP [reason] CRLF`, or an unknown version.
-        StatusLine = 502, "upstream_invalid_status_line", "malformed status line";
+        StatusLine = 502, "upstream_reset_before_response_started{protocol_error|invalid_status_line}", "malformed status line";
         /// A line end without CR, or a CR without LF.
-        LineEnd = 502, "upstream_invalid_line_end",
+        LineEnd = 502, "upstream_reset_before_response_started{protocol_error|invalid_line_end}",
             "a line of the response head does not end in CR LF";
         /// Bytes of a field name that are no token, space before the colon, a folded line.
-        FieldName = 502, "upstream_invalid_header_name",
+        FieldName = 502, "upstream_reset_before_response_started{protocol_error|invalid_header_name}",
             "invalid field name, space before the colon, or folded line";
         /// Control bytes in a field value.
-        FieldValue = 502, "upstream_invalid_characters", "control byte in a field value";
+        FieldValue = 502, "upstream_reset_before_response_started{protocol_error|invalid_characters}", "control byte in a field value";
         /// Both `Content-Length` and `Transfer-Encoding`.
-        LengthAndCoding = 502, "upstream_content_length_and_chunked",
+        LengthAndCoding = 502, "upstream_reset_before_response_started{protocol_error|content_length_and_chunked}",
             "Content-Length together with Transfer-Encoding";
         /// Several `Content-Length` fields.
-        LengthRepeated = 502, "upstream_repeated_content_length", "several Content-Length fields";
+        LengthRepeated = 502, "upstream_reset_before_response_started{protocol_error|repeated_content_length}", "several Content-Length fields";
         /// `Content-Length` is not a decimal number of up to 2⁶³.
-        LengthInvalid = 502, "upstream_invalid_content_length",
+        LengthInvalid = 502, "upstream_reset_before_response_started{protocol_error|invalid_content_length}",
             "Content-Length is not one decimal number";
         /// `Transfer-Encoding` is not exactly `chunked`.
-        CodingInvalid = 502, "upstream_invalid_transfer_encoding",
+        CodingInvalid = 502, "upstream_reset_before_response_started{protocol_error|invalid_transfer_encoding}",
             "Transfer-Encoding is not exactly chunked";
         /// `Transfer-Encoding` in HTTP/1.0.
-        CodingInHttp10 = 502, "upstream_transfer_encoding_not_allowed",
+        CodingInHttp10 = 502, "upstream_reset_before_response_started{protocol_error|transfer_encoding_not_allowed}",
             "Transfer-Encoding in an HTTP/1.0 message";
         /// `Connection` names too many fields.
-        ConnectionOptions = 502, "upstream_connection_header_rejected",
+        ConnectionOptions = 502, "upstream_reset_before_response_started{protocol_error|connection_header_rejected}",
             "too many Connection options";
         /// The chunked body is malformed where it begins, so that nothing of it has been sent on.
-        ChunkedBody = 502, "upstream_invalid_chunked_body", "malformed chunked body";
+        ChunkedBody = 502, "upstream_reset_before_response_started{protocol_error|invalid_chunked_body}", "malformed chunked body";
         /// The head is longer than [`HEAD_BYTES_MAX`](crate::limits::HEAD_BYTES_MAX).
-        HeadTooLarge = 502, "upstream_headers_too_large", "the response head is too large";
+        HeadTooLarge = 502, "upstream_reset_before_response_started{protocol_error|headers_too_large}", "the response head is too large";
         /// More fields than [`HEADERS_MAX`](crate::limits::HEADERS_MAX).
-        TooManyFields = 502, "upstream_too_many_headers", "too many header fields";
+        TooManyFields = 502, "upstream_reset_before_response_started{protocol_error|too_many_headers}", "too many header fields";
     }
 }
 

@@ -10,6 +10,7 @@
 pub mod buffer;
 pub mod connect;
 pub mod doorbell;
+mod hostname;
 pub mod listener;
 pub mod oneshot;
 pub mod pooled_future;
@@ -18,6 +19,7 @@ pub mod stream;
 
 pub use buffer::{Buffer, BufferPool};
 pub use connect::TcpKeepalive;
+pub use hostname::hostname;
 pub use pooled_future::{FuturePool, PooledFuture};
 pub use stream::Stream;
 

@@ -75,6 +75,16 @@ impl ProxyError {
     pub fn answer(self) -> Answer {
         let answer =
             |status, flags, details, body, close| Answer { status, flags, details, body, close };
+        let broken_response = |details| {
+            answer(
+                502,
+                ResponseFlags::UPSTREAM_PROTOCOL_ERROR,
+                details,
+                "upstream connect error or disconnect/reset before headers. \
+                 reset reason: protocol error",
+                false,
+            )
+        };
         match self {
             ProxyError::Request(error) => answer(
                 error.status(),
@@ -150,15 +160,12 @@ impl ProxyError {
                  reset reason: connection termination",
                 false,
             ),
-            ProxyError::UpstreamProtocol(_)
-            | ProxyError::UpstreamInterim
-            | ProxyError::UpstreamTruncated => answer(
-                502,
-                ResponseFlags::UPSTREAM_PROTOCOL_ERROR,
-                "upstream_reset_before_response_started{protocol_error}",
-                "upstream connect error or disconnect/reset before headers. \
-                 reset reason: protocol error",
-                false,
+            ProxyError::UpstreamProtocol(error) => broken_response(error.details()),
+            ProxyError::UpstreamInterim => broken_response(
+                "upstream_reset_before_response_started{protocol_error|interim_responses}",
+            ),
+            ProxyError::UpstreamTruncated => broken_response(
+                "upstream_reset_before_response_started{protocol_error|truncated_head}",
             ),
             ProxyError::RequestTimeout => answer(
                 504,

@@ -133,11 +133,11 @@ async fn one_request(
                     .await;
             (after, replica)
         }
-        Decision::Reply { plan, error } => {
+        Decision::Reply { plan, error, replica } => {
             let plan = plan.as_ref();
             let read = plan.is_some_and(|plan| pass_over_body(receiver, scratch, plan));
             let after = local_reply::send(context, connection, plan, error, read, scratch).await;
-            (after, Rc::clone(&context.replica.borrow()))
+            (after, replica)
         }
         // `read_head` returns only decisions.
         Decision::Incomplete => (After::Close, Rc::clone(&context.replica.borrow())),
@@ -181,30 +181,19 @@ async fn read_head(
         }
         if input.is_full() && !receiver.grow(context) {
             let error = ProxyError::Request(RequestError::HeadTooLarge);
-            return Some(reject(context, scratch, started, error));
+            return Some(request::reject(context, scratch, started, error));
         }
         let (outcome, received) = connection.stream.receive(receiver.input.take()?).await;
         receiver.input = Some(received);
         match outcome {
             Ok(0) if connection.expired() => {
-                return Some(reject(context, scratch, started, ProxyError::RequestHeadTimeout));
+                let error = ProxyError::RequestHeadTimeout;
+                return Some(request::reject(context, scratch, started, error));
             }
             Ok(0) | Err(_) => return None,
             Ok(_) => {}
         }
     }
-}
-
-/// A reply to a request whose head could not be read.
-fn reject(
-    context: &WorkerContext,
-    scratch: &mut Scratch,
-    started: Instant,
-    error: ProxyError,
-) -> Decision {
-    request::begin_record(context, scratch, started);
-    scratch.fields.clear();
-    Decision::Reply { plan: None, error }
 }
 
 /// Take a request that is answered here out of the receive buffer. A body that is here completely

@@ -16,7 +16,7 @@ use crate::access_log::timestamp;
 use crate::http::RequestHead;
 use crate::ids::RouteId;
 use crate::snapshot::{
-    DestinationPolicy, HeaderEdits, HeaderPart, HeaderText, Variable, consistent_hash,
+    DestinationPolicy, FieldOf, HeaderEdits, HeaderPart, HeaderText, Variable, consistent_hash,
 };
 use crate::stream_info::StreamInfo;
 
@@ -59,8 +59,8 @@ impl ResponseEdits {
             return;
         }
         for part in policy.response.append.iter().flat_map(|(_, text)| &text.0) {
-            if let HeaderPart::Variable(variable @ Variable::RequestHeader { .. }) = part {
-                write_request_variable(variable, request, &mut self.request_values);
+            if let HeaderPart::Variable(Variable::RequestHeader(field)) = part {
+                write_request_variable(field, request, &mut self.request_values);
                 self.request_value_ends.push(self.request_values.len());
             }
         }
@@ -111,6 +111,8 @@ struct Values<'a> {
     info: &'a StreamInfo,
     replica: &'a Replica,
     downstream: &'a Downstream,
+    /// The response's head before its edits; empty while there is none.
+    response: &'a [u8],
 }
 
 /// Carry out `edits` on the request head `out`; `spare` is working memory. Returns where the byte that
@@ -124,10 +126,10 @@ pub fn edit_request(
     replica: &Replica,
     downstream: &Downstream,
 ) -> Option<usize> {
-    let all = Values { info, replica, downstream };
+    let all = Values { info, replica, downstream, response: &[] };
     let dropped = |name: &[u8]| is_dropped(edits, name);
-    edit(out, spare, Some(mark), dropped, |out| {
-        append(out, edits, &all, |variable, out| write_request_variable(variable, request, out));
+    edit(out, spare, Some(mark), dropped, |out, _| {
+        append(out, edits, &all, |field, out| write_request_variable(field, request, out));
     })
 }
 
@@ -136,17 +138,23 @@ pub fn edit_request(
 pub fn edit_response(scratch: &mut Scratch, downstream: &Downstream) {
     let Scratch { response: out, spare, response_edits: waiting, info, .. } = scratch;
     if !waiting.cookie.is_empty() {
-        edit(out, spare, None, |_| false, |out| write_field(out, b"set-cookie", &waiting.cookie));
+        edit(
+            out,
+            spare,
+            None,
+            |_| false,
+            |out, _| write_field(out, b"set-cookie", &waiting.cookie),
+        );
     }
     let Some((replica, route, destination)) = &waiting.at else { return };
     let Some(policy) = replica.snapshot.route(*route).policy.as_deref() else { return };
     let edits = policy.destinations.get(*destination).map(|destination| &destination.response);
     if let Some(edits) = edits.filter(|edits| !edits.is_empty()) {
-        let all = Values { info, replica, downstream };
         let mut ends = waiting.request_value_ends.iter();
         let mut start = 0;
         let dropped = |name: &[u8]| is_dropped(edits, name);
-        edit(out, spare, None, dropped, |out| {
+        edit(out, spare, None, dropped, |out, response| {
+            let all = Values { info, replica, downstream, response };
             append(out, edits, &all, |_, out| {
                 let end = ends.next().copied().unwrap_or(start);
                 out.extend_from_slice(waiting.request_values.get(start..end).unwrap_or_default());
@@ -161,7 +169,7 @@ pub fn edit_response(scratch: &mut Scratch, downstream: &Downstream) {
             spare,
             None,
             |name| cors::is_said(answer, policy, name),
-            |out| {
+            |out, _| {
                 cors::write_fields(out, answer, policy, &waiting.origin);
             },
         );
@@ -177,7 +185,7 @@ fn append(
     out: &mut Vec<u8>,
     edits: &HeaderEdits,
     values: &Values<'_>,
-    mut request_field: impl FnMut(&Variable, &mut Vec<u8>),
+    mut request_field: impl FnMut(&FieldOf, &mut Vec<u8>),
 ) {
     for (name, text) in &edits.append {
         let line_at = out.len();
@@ -194,13 +202,13 @@ fn append(
 }
 
 /// Write the head anew without the dropped fields and with what `append` writes, in place of the old
-/// one.
+/// one, which `append` is shown.
 fn edit(
     out: &mut Vec<u8>,
     spare: &mut Vec<u8>,
     mark: Option<usize>,
     is_dropped: impl Fn(&[u8]) -> bool,
-    append: impl FnOnce(&mut Vec<u8>),
+    append: impl FnOnce(&mut Vec<u8>, &[u8]),
 ) -> Option<usize> {
     std::mem::swap(out, spare);
     let old = &spare[..];
@@ -223,7 +231,7 @@ fn edit(
         is_first = false;
         at += length + 1;
     }
-    append(out);
+    append(out, &old[..at]);
     out.extend_from_slice(&old[at..]);
     moved
 }
@@ -232,21 +240,19 @@ fn write_text(
     text: &HeaderText,
     out: &mut Vec<u8>,
     values: &Values<'_>,
-    request_field: &mut impl FnMut(&Variable, &mut Vec<u8>),
+    request_field: &mut impl FnMut(&FieldOf, &mut Vec<u8>),
 ) {
     for part in &text.0 {
         match part {
             HeaderPart::Literal(literal) => out.extend_from_slice(literal.as_bytes()),
-            HeaderPart::Variable(variable @ Variable::RequestHeader { .. }) => {
-                request_field(variable, out);
-            }
+            HeaderPart::Variable(Variable::RequestHeader(field)) => request_field(field, out),
             HeaderPart::Variable(variable) => write_variable(variable, out, values),
         }
     }
 }
 
 fn write_variable(variable: &Variable, out: &mut Vec<u8>, values: &Values<'_>) {
-    let Values { info, replica, downstream } = values;
+    let Values { info, replica, downstream, response } = values;
     let snapshot = &replica.snapshot;
     let peer = Some(downstream.peer);
     let local = downstream.stream.local_address();
@@ -265,6 +271,9 @@ fn write_variable(variable: &Variable, out: &mut Vec<u8>, values: &Values<'_>) {
         Variable::DownstreamLocalPort => write_port(out, local),
         Variable::Protocol => out.extend_from_slice(info.version.as_str().as_bytes()),
         Variable::StartTime => timestamp::append(out, info.started_unix_us),
+        Variable::StartTimeFormat(format) => format.write(out, info.started_unix_us),
+        Variable::Duration => write_display(out, info.started.elapsed().as_millis()),
+        Variable::Hostname => out.extend_from_slice(snapshot.settings.hostname.as_bytes()),
         // Before there is a response Envoy says 0.
         Variable::ResponseCode => write_display(out, info.response_code),
         Variable::ResponseCodeDetails => out.extend_from_slice(info.details.as_bytes()),
@@ -279,7 +288,15 @@ fn write_variable(variable: &Variable, out: &mut Vec<u8>, values: &Values<'_>) {
             out.extend_from_slice(cluster.map_or(&b""[..], |cluster| cluster.name.as_bytes()));
         }
         Variable::UpstreamHost => write_address(out, info.upstream_address),
-        Variable::RequestHeader { .. } => {}
+        Variable::UpstreamRemoteAddressWithoutPort => {
+            if let Some(address) = info.upstream_address {
+                write_display(out, address.ip().to_canonical());
+            }
+        }
+        Variable::UpstreamRemotePort => write_port(out, info.upstream_address),
+        Variable::UpstreamRequestAttemptCount => write_display(out, info.attempts),
+        Variable::ResponseHeader(field) => write_response_variable(field, response, info, out),
+        Variable::RequestHeader(_) => {}
     }
 }
 
@@ -302,16 +319,34 @@ fn write_port(out: &mut Vec<u8>, address: Option<SocketAddr>) {
 
 /// The value of a request's field (or of `:method`, `:path`, …), cut to the variable's length; else that
 /// of its alternative.
-fn write_request_variable(variable: &Variable, request: &RequestValues<'_>, out: &mut Vec<u8>) {
-    let Variable::RequestHeader { name, alternative, length } = variable else { return };
+fn write_request_variable(field: &FieldOf, request: &RequestValues<'_>, out: &mut Vec<u8>) {
+    write_first(field, out, |name, out| write_request_field(name, request, out));
+}
+
+/// The same of a response's head.
+fn write_response_variable(field: &FieldOf, head: &[u8], info: &StreamInfo, out: &mut Vec<u8>) {
+    write_first(field, out, |name, out| {
+        if name == ":status" {
+            return write_display(out, info.response_code);
+        }
+        let mut lines = head.split(|byte| *byte == b'\n').skip(1);
+        let value = lines.find_map(|line| {
+            let (own, value) = line.split_at_checked(memchr::memchr(b':', line)?)?;
+            own.eq_ignore_ascii_case(name.as_bytes()).then(|| value[1..].trim_ascii())
+        });
+        out.extend_from_slice(value.unwrap_or_default());
+    });
+}
+
+fn write_first(field: &FieldOf, out: &mut Vec<u8>, write: impl Fn(&str, &mut Vec<u8>)) {
     let start = out.len();
-    for name in [Some(name), alternative.as_ref()].into_iter().flatten() {
-        write_request_field(name, request, out);
+    for name in [Some(&field.name), field.alternative.as_ref()].into_iter().flatten() {
+        write(name, out);
         if out.len() > start {
             break;
         }
     }
-    out.truncate(start.saturating_add(*length).min(out.len()));
+    out.truncate(start.saturating_add(field.length).min(out.len()));
 }
 
 fn write_request_field(name: &str, request: &RequestValues<'_>, out: &mut Vec<u8>) {
@@ -345,7 +380,8 @@ mod tests {
         let dropped = |name: &[u8]| {
             [&b"x-a"[..], b"get /x-a"].iter().any(|drop| name.eq_ignore_ascii_case(drop))
         };
-        let moved = edit(&mut head, &mut spare, mark, dropped, |out| {
+        let moved = edit(&mut head, &mut spare, mark, dropped, |out, old| {
+            assert!(old.ends_with(b"n: 7\r\n"), "the head without the empty line");
             out.extend_from_slice(b"x-a: 3\r\n");
         });
         let expected = "GET /x-a: HTTP/1.1\r\nb: 2\r\nn: 7\r\nx-a: 3\r\n\r\nx-a: body\r\n";

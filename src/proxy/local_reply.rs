@@ -6,6 +6,7 @@ use super::context::WorkerContext;
 use super::downstream::{After, Downstream};
 use super::error::{Answer, ProxyError};
 use super::header_edits;
+use super::reason::{self, Reason};
 use super::request::Plan;
 use super::scratch::Scratch;
 use crate::http::Version;
@@ -25,33 +26,48 @@ pub async fn send(
         ProxyError::Request(_) | ProxyError::RequestBody => {
             counters.downstream_protocol_errors += 1;
         }
-        ProxyError::UpstreamProtocol(_) | ProxyError::UpstreamInterim => {
+        ProxyError::UpstreamProtocol(_)
+        | ProxyError::UpstreamInterim
+        | ProxyError::UpstreamTruncated => {
             counters.upstream_protocol_errors += 1;
         }
+        // One that a sweep found is counted there.
+        ProxyError::DownstreamGone if !downstream.gone() => counters.downstream_io_errors += 1,
         _ => {}
     });
+    let answer = error.answer();
+    let keep_alive = request_is_read
+        && !answer.close
+        && plan.is_some_and(|plan| may_keep_alive(context, downstream, plan));
+    write_error(context, downstream, plan, error, keep_alive, scratch);
+    if answer.status == 0 {
+        return After::Cut;
+    }
+    send_written(context, downstream, scratch, keep_alive).await
+}
+
+/// Write what `error` stands for to `Scratch::response` and to the record.
+pub fn write_error(
+    context: &WorkerContext,
+    downstream: &Downstream,
+    plan: Option<&Plan>,
+    error: ProxyError,
+    keep_alive: bool,
+    scratch: &mut Scratch,
+) {
     let answer = error.answer();
     scratch.info.flags.insert(answer.flags);
     scratch.info.details = answer.details;
     if answer.status == 0 {
-        return After::Cut;
+        return;
     }
-    let keep_alive = request_is_read
-        && !answer.close
-        && plan.is_some_and(|plan| may_keep_alive(context, downstream, plan));
-    let grpc_status = error.grpc_status();
-    write(context, plan, &answer, grpc_status, keep_alive, scratch);
+    write(context, plan, &answer, error.grpc_status(), keep_alive, scratch);
     if error == ProxyError::UpstreamOverflow {
         insert_field(&mut scratch.response, b"x-envoy-overloaded: true\r\n");
     }
-    scratch.info.response_code = answer.status;
-    header_edits::edit_response(scratch, downstream);
-    let info = &mut scratch.info;
-    info.response_bytes = scratch.response.len() as u64;
-    if !plan.is_some_and(|plan| plan.is_head) && !info.grpc {
-        info.response_body_bytes = answer.body.len() as u64;
-    }
-    send_written(context, downstream, scratch, keep_alive).await
+    let is_head = plan.is_some_and(|plan| plan.is_head);
+    let body_bytes = if is_head || scratch.info.grpc { 0 } else { answer.body.len() };
+    written(downstream, answer.status, body_bytes, scratch);
 }
 
 /// Put a field behind the status line of a head.
@@ -70,14 +86,26 @@ pub async fn send_configured(
     request_is_read: bool,
     scratch: &mut Scratch,
 ) -> After {
-    let (status, body, details) = match action {
-        RouteAction::Redirect(redirect) => (redirect.status, &[][..], "direct_response"),
-        RouteAction::DirectResponse(direct) => (direct.status, &*direct.body, "direct_response"),
-        // Only a preflight is answered on a route that forwards.
-        RouteAction::Forward(_) => (200, &[][..], "cors_response"),
-    };
-    let location = matches!(action, RouteAction::Redirect(_)).then_some(&*scratch.location);
     let keep_alive = request_is_read && may_keep_alive(context, downstream, plan);
+    write_configured(context, downstream, plan, action, keep_alive, scratch);
+    send_written(context, downstream, scratch, keep_alive).await
+}
+
+/// Write what a route is configured to answer to `Scratch::response` and to the record.
+pub fn write_configured(
+    context: &WorkerContext,
+    downstream: &Downstream,
+    plan: &Plan,
+    action: &RouteAction,
+    keep_alive: bool,
+    scratch: &mut Scratch,
+) {
+    let answer = Reason::of_route(action).answer();
+    let (status, location, body) = match action {
+        RouteAction::Redirect(redirect) => (redirect.status, Some(&*scratch.location), &[][..]),
+        RouteAction::DirectResponse(direct) => (direct.status, None, &*direct.body),
+        RouteAction::Forward(_) => (answer.status, None, &[][..]),
+    };
     let out = &mut scratch.response;
     out.clear();
     let connection = connection_option(Some(plan), keep_alive);
@@ -91,15 +119,20 @@ pub async fn send_configured(
         connection,
         &date,
     );
-    scratch.info.details = details;
+    scratch.info.details = answer.details;
+    written(downstream, status, if plan.is_head { 0 } else { body.len() }, scratch);
+}
+
+/// An answer of ours stands in `Scratch::response`: edit it as its route wants, and note what it is.
+fn written(downstream: &Downstream, status: u16, body_bytes: usize, scratch: &mut Scratch) {
     scratch.info.response_code = status;
     header_edits::edit_response(scratch, downstream);
-    let info = &mut scratch.info;
-    info.response_bytes = scratch.response.len() as u64;
-    if !plan.is_head {
-        info.response_body_bytes = body.len() as u64;
+    if scratch.tells_reason {
+        let both = (&mut scratch.response, &mut scratch.spare);
+        reason::write_header(both, scratch.info.details, &scratch.reason_of);
     }
-    send_written(context, downstream, scratch, keep_alive).await
+    scratch.info.response_bytes = scratch.response.len() as u64;
+    scratch.info.response_body_bytes = body_bytes as u64;
 }
 
 /// Can the connection serve another request: did the client ask for that, and do we still serve here?

@@ -6,7 +6,7 @@
 //! 4. [`forward`]: the attempts of a request; [`attempt`]: pick an endpoint, get a connection;
 //! 5. [`response`]: the upstream's head → the client's head, and the body behind it;
 //! 6. [`receiver`], [`request_body`], [`tunnel`]: bytes that stream beside that;
-//! 7. [`local_reply`], [`error`]: what the gateway answers itself.
+//! 7. [`local_reply`], [`error`], [`reason`]: what the gateway answers itself.
 //!
 //! Nothing here may block, lock, allocate per request, or know a manifest.
 
@@ -24,6 +24,7 @@ pub mod in_flight;
 pub mod local_reply;
 pub mod mirror;
 pub mod proxy_protocol;
+pub mod reason;
 pub mod receiver;
 pub mod record;
 pub mod recording;

@@ -12,6 +12,7 @@ use super::downstream::Downstream;
 use super::error::ProxyError;
 use super::hash_key;
 use super::header_edits::{self, RequestValues};
+use super::reason;
 use super::redirect::write_location;
 use super::rewrite;
 use super::scratch::Scratch;
@@ -75,6 +76,8 @@ pub enum Decision {
         plan: Option<Plan>,
         /// Why.
         error: ProxyError,
+        /// The configuration that this request keeps: its record names a route of it.
+        replica: Rc<Replica>,
     },
 }
 
@@ -91,8 +94,7 @@ pub fn prepare(
         Ok(Some(parsed)) => parsed,
         Ok(None) => return Decision::Incomplete,
         Err(error) => {
-            begin_record(context, scratch, started);
-            return Decision::Reply { plan: None, error: ProxyError::Request(error) };
+            return reject(context, scratch, started, ProxyError::Request(error));
         }
     };
     begin_record(context, scratch, started);
@@ -119,8 +121,20 @@ pub fn prepare(
     match route(context, downstream, &parsed, &replica, scratch) {
         Ok(Routed::Forward(cluster)) => Decision::Forward { plan, cluster, replica },
         Ok(Routed::Configured(route)) => Decision::Configured { plan, route, replica },
-        Err(error) => Decision::Reply { plan: Some(plan), error },
+        Err(error) => Decision::Reply { plan: Some(plan), error, replica },
     }
+}
+
+/// Answer a request whose head could not be read.
+pub fn reject(
+    context: &WorkerContext,
+    scratch: &mut Scratch,
+    started: Instant,
+    error: ProxyError,
+) -> Decision {
+    begin_record(context, scratch, started);
+    scratch.fields.clear();
+    Decision::Reply { plan: None, error, replica: Rc::clone(&context.replica.borrow()) }
 }
 
 /// Start the record of a request.
@@ -132,6 +146,9 @@ pub fn begin_record(context: &WorkerContext, scratch: &mut Scratch, started: Ins
     scratch.timeout_ms = None;
     scratch.delay_ms = 0;
     scratch.hash = None;
+    scratch.destination = 0;
+    scratch.tells_reason = context.replica.borrow().snapshot.settings.explain_header;
+    scratch.reason_of.clear();
 }
 
 /// Methods that may be repeated without harm.
@@ -184,6 +201,9 @@ fn route(
     let info = &mut scratch.info;
     info.route = Some(route_id);
     let route = snapshot.route(route_id);
+    if scratch.tells_reason {
+        reason::write_route(&mut scratch.reason_of, &route.names);
+    }
     let request_id = context.random.borrow_mut().u128(..);
     let mut forwarded = Forwarded {
         peer_text: downstream.peer_text(),
@@ -209,6 +229,7 @@ fn route(
         }
         RouteAction::DirectResponse(_) => (0, None),
     };
+    scratch.destination = position;
     let policy = route.policy.as_deref();
     let changes = policy.and_then(|policy| policy.destinations.get(position));
     if let Some(changes) = changes {

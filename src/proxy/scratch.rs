@@ -20,6 +20,13 @@ pub struct Scratch {
     pub path: Vec<u8>,
     /// A path rewritten.
     pub rewritten: Vec<u8>,
+    /// Which destination of the route was chosen.
+    pub destination: usize,
+    /// Is the client told the reason of an answer that the gateway makes itself
+    /// (`Settings::explain_header`)?
+    pub tells_reason: bool,
+    /// What route the answer is of, as the header that tells the reason shows it; only then written.
+    pub reason_of: Vec<u8>,
     /// The hash by which an endpoint is picked, if the cluster has one and the request a key.
     pub hash: Option<u64>,
     /// An injected wait, ms; 0 for none.
@@ -47,6 +54,9 @@ impl Scratch {
             location: Vec::new(),
             path: Vec::new(),
             rewritten: Vec::new(),
+            destination: 0,
+            tells_reason: false,
+            reason_of: Vec::new(),
             hash: None,
             delay_ms: 0,
             timeout_ms: None,

@@ -1,5 +1,6 @@
 //! Header operations and the values that they write (Envoy's substitution format).
 
+use super::time_format::TimeFormat;
 use crate::http::authority::HOST_BYTES_MAX;
 
 /// Header operations, worked out beforehand: set, add and remove of all levels come down to names
@@ -53,18 +54,33 @@ pub enum Variable {
     DownstreamLocalPort,
     Protocol,
     StartTime,
+    StartTimeFormat(TimeFormat),
+    Duration,
+    Hostname,
     ResponseCode,
     ResponseCodeDetails,
     ResponseFlags,
     RouteName,
     UpstreamCluster,
     UpstreamHost,
-    /// `%REQ(name?alternative):length%`: names in lower case.
-    RequestHeader {
-        name: Box<str>,
-        alternative: Option<Box<str>>,
-        length: usize,
-    },
+    UpstreamRemoteAddressWithoutPort,
+    UpstreamRemotePort,
+    UpstreamRequestAttemptCount,
+    /// `%REQ(name?alternative):length%`.
+    RequestHeader(FieldOf),
+    /// `%RESP(name?alternative):length%`; empty where there is no response yet.
+    ResponseHeader(FieldOf),
+}
+
+/// A field of a head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldOf {
+    /// Its name in lower case, or `:method` and the like.
+    pub name: Box<str>,
+    /// The field to take when that one is missing.
+    pub alternative: Option<Box<str>>,
+    /// Most bytes of the value.
+    pub length: usize,
 }
 
 /// Why a value cannot be used.
@@ -94,7 +110,7 @@ impl HeaderText {
                 rest = behind;
                 continue;
             }
-            let (operator, behind) = behind.split_once('%').ok_or(HeaderTextError::Unpaired)?;
+            let (operator, behind) = split_operator(behind).ok_or(HeaderTextError::Unpaired)?;
             if !literal.is_empty() {
                 parts.push(HeaderPart::Literal(std::mem::take(&mut literal).into()));
             }
@@ -111,9 +127,27 @@ impl HeaderText {
     }
 }
 
+/// An operator and what comes behind its last `%`. One in parentheses is part of it:
+/// `START_TIME(%Y)`.
+fn split_operator(text: &str) -> Option<(&str, &str)> {
+    let end = text.find('%')?;
+    let open = text.find('(').filter(|open| *open < end);
+    let close = open.and_then(|open| Some(open + text[open..].find(')')?));
+    let end = match close {
+        Some(close) => close + text[close..].find('%')?,
+        None => end,
+    };
+    Some((&text[..end], &text[end + 1..]))
+}
+
 fn variable(operator: &str) -> Option<Variable> {
     Some(match operator {
         // A peer that is believed speaks for its client: the direct address is not told apart.
+        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => Variable::DownstreamRemoteAddress,
+        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => {
+            Variable::DownstreamRemoteAddressWithoutPort
+        }
+        "DOWNSTREAM_DIRECT_REMOTE_PORT" => Variable::DownstreamRemotePort,
         "DOWNSTREAM_REMOTE_ADDRESS" => Variable::DownstreamRemoteAddress,
         "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Variable::DownstreamRemoteAddressWithoutPort,
         "DOWNSTREAM_REMOTE_PORT" => Variable::DownstreamRemotePort,
@@ -121,32 +155,48 @@ fn variable(operator: &str) -> Option<Variable> {
         "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => Variable::DownstreamLocalAddressWithoutPort,
         "DOWNSTREAM_LOCAL_PORT" => Variable::DownstreamLocalPort,
         "PROTOCOL" => Variable::Protocol,
-        "START_TIME" => Variable::StartTime,
+        "START_TIME" | "START_TIME()" => Variable::StartTime,
+        "DURATION" => Variable::Duration,
+        "HOSTNAME" => Variable::Hostname,
         "RESPONSE_CODE" => Variable::ResponseCode,
         "RESPONSE_CODE_DETAILS" => Variable::ResponseCodeDetails,
         "RESPONSE_FLAGS" => Variable::ResponseFlags,
         "ROUTE_NAME" => Variable::RouteName,
         "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => Variable::UpstreamCluster,
         "UPSTREAM_HOST" | "UPSTREAM_REMOTE_ADDRESS" => Variable::UpstreamHost,
+        "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Variable::UpstreamRemoteAddressWithoutPort,
+        "UPSTREAM_REMOTE_PORT" => Variable::UpstreamRemotePort,
+        "UPSTREAM_REQUEST_ATTEMPT_COUNT" => Variable::UpstreamRequestAttemptCount,
         _ => {
-            let (names, length) = operator.strip_prefix("REQ(")?.rsplit_once(')')?;
-            let length = match length {
-                "" => usize::MAX,
-                _ => length.strip_prefix(':')?.parse().ok()?,
-            };
-            let (name, alternative) = match names.split_once('?') {
-                Some((name, alternative)) => (name, Some(alternative)),
-                None => (names, None),
-            };
-            if name.is_empty() || name.len() > HOST_BYTES_MAX {
-                return None;
+            if let Some(format) = operator.strip_prefix("START_TIME(") {
+                return TimeFormat::parse(format.strip_suffix(')')?).map(Variable::StartTimeFormat);
             }
-            Variable::RequestHeader {
-                name: name.to_ascii_lowercase().into(),
-                alternative: alternative.map(|name| name.to_ascii_lowercase().into()),
-                length,
+            match operator.strip_prefix("REQ(") {
+                Some(rest) => Variable::RequestHeader(field_of(rest)?),
+                None => Variable::ResponseHeader(field_of(operator.strip_prefix("RESP(")?)?),
             }
         }
+    })
+}
+
+/// `name?alternative):length`.
+fn field_of(text: &str) -> Option<FieldOf> {
+    let (names, length) = text.rsplit_once(')')?;
+    let length = match length {
+        "" => usize::MAX,
+        _ => length.strip_prefix(':')?.parse().ok()?,
+    };
+    let (name, alternative) = match names.split_once('?') {
+        Some((name, alternative)) => (name, Some(alternative)),
+        None => (names, None),
+    };
+    if name.is_empty() || name.len() > HOST_BYTES_MAX {
+        return None;
+    }
+    Some(FieldOf {
+        name: name.to_ascii_lowercase().into(),
+        alternative: alternative.map(|name| name.to_ascii_lowercase().into()),
+        length,
     })
 }
 
@@ -161,11 +211,11 @@ mod tests {
     #[test]
     fn values_are_text_and_variables() {
         let parsed = HeaderText::parse("a %PROTOCOL% 100%% %REQ(X-User?:Path):8%").expect("good");
-        let header = Variable::RequestHeader {
+        let header = Variable::RequestHeader(FieldOf {
             name: "x-user".into(),
             alternative: Some(":path".into()),
             length: 8,
-        };
+        });
         assert_eq!(
             *parsed.0,
             [
@@ -176,12 +226,32 @@ mod tests {
             ]
         );
         assert_eq!(HeaderText::parse("").expect("good"), HeaderText::default());
+        let time = TimeFormat::parse("%Y %d").expect("good");
+        assert_eq!(
+            *HeaderText::parse("%START_TIME(%Y %d)%%HOSTNAME%%%").expect("good").0,
+            [
+                HeaderPart::Variable(Variable::StartTimeFormat(time)),
+                HeaderPart::Variable(Variable::Hostname),
+                literal("%"),
+            ]
+        );
     }
 
     #[test]
     fn what_is_not_known_is_named() {
-        assert_eq!(HeaderText::parse("50% off"), Err(HeaderTextError::Unpaired));
-        for bad in ["NOPE", "REQ()", "REQ(a", "REQ(a):x", "REQ(a)b", " PROTOCOL"] {
+        for bad in ["50% off", "%START_TIME(%Y)", "%REQ(a"] {
+            assert_eq!(HeaderText::parse(bad), Err(HeaderTextError::Unpaired), "{bad}");
+        }
+        for bad in [
+            "NOPE",
+            "REQ()",
+            "REQ(a",
+            "REQ(a):x",
+            "REQ(a)b",
+            " PROTOCOL",
+            "RESP()",
+            "START_TIME(%Q)",
+        ] {
             let error = HeaderText::parse(&format!("%{bad}%")).expect_err(bad);
             assert_eq!(error, HeaderTextError::Unknown(bad.to_owned()));
         }

@@ -9,15 +9,17 @@ pub mod consistent_hash;
 mod header_edits;
 mod policy;
 mod retry_policy;
+mod time_format;
 
 pub use cluster::{
     Cluster, ClusterLimits, Endpoint, Grouping, LoadBalancerPolicy, OutlierDetection,
     ProxyProtocolVersion, ResolvedNames, RetryLimit, Warmup,
 };
 pub use consistent_hash::{ConsistentHash, HashCookie, HashKey, HashTable};
-pub use header_edits::{HeaderEdits, HeaderPart, HeaderText, HeaderTextError, Variable};
+pub use header_edits::{FieldOf, HeaderEdits, HeaderPart, HeaderText, HeaderTextError, Variable};
 pub use policy::{Cors, DestinationPolicy, Fault, FaultStatus, Mirror, PathRewrite, RoutePolicy};
 pub use retry_policy::{AttemptFailure, RetryConditions, RetryPolicy};
+pub use time_format::TimeFormat;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -81,6 +83,10 @@ pub struct Settings {
     pub request_head_timeout: Duration,
     /// A body or write must make progress within this time.
     pub progress_timeout: Duration,
+    /// What `%HOSTNAME%` stands for.
+    pub hostname: Box<str>,
+    /// Tell clients in `x-ringress-reason` why an answer is the gateway's own.
+    pub explain_header: bool,
     /// Retries of routes without a policy (mesh `defaultHttpRetryPolicy`).
     pub default_retries: RetryPolicy,
 }
@@ -94,6 +100,8 @@ impl Default for Settings {
             idle_timeout: crate::limits::IDLE_TIMEOUT,
             request_head_timeout: crate::limits::REQUEST_HEAD_TIMEOUT,
             progress_timeout: crate::limits::PROGRESS_TIMEOUT,
+            hostname: Box::default(),
+            explain_header: false,
             default_retries: RetryPolicy::default(),
         }
     }
@@ -106,6 +114,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// `http.<port>` as Istio names it.
     pub name: String,
+    /// The port numbers by which Gateways name it: what a Service in front of us listens on.
+    pub numbers: Vec<u16>,
     /// The route table of its requests.
     pub route_table: usize,
     /// The Gateways that asked for it, `namespace/name` with their place, for error messages.

@@ -195,7 +195,7 @@ fn names_that_point_nowhere_are_warned_about() {
 fn what_is_not_honoured_says_so_by_name() {
     let text = routes(
         "  - route: [{destination: {host: a.b}}]\n    match: [{statPrefix: x}]\n    \
-         headers: {request: {set: {a: \"%HOSTNAME%\"}}}\n",
+         headers: {request: {set: {a: \"%TRACE_ID%\"}}}\n",
     );
     let found = found(&text);
     for (field, line) in

@@ -4,19 +4,22 @@
 //! Where a new test goes: what a manifest does to a request → `routing`; bytes on the wire →
 //! `framing` (malformed), `unusual_requests` (well-formed, however odd), `messages` and `bodies`
 //! (well-formed) or `back_pressure` (slow readers); a promise about failures → `upstream_faults`;
-//! retries, timeouts, injected faults → `retries`; copies → `mirrors`; which endpoint and which
-//! connection → `sticky`, `connection_pool`; names of services → `dns`; the life of the process → `lifecycle`, `reload`. No test
-//! asserts a time.
+//! why the gateway answers itself → `answers`; retries, timeouts, injected faults → `retries`; bodies that
+//! are sent again → `repeats`; copies → `mirrors`; which endpoint and which connection → `sticky`,
+//! `connection_pool`, `limits`, `localities`, `outliers`; names of services → `dns`; the life of the
+//! process → `lifecycle`, `reload`, and what a reload leaves alone → `undisturbed`. No test asserts a time.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` says what modules share")]
 
 mod support;
 
+mod answers;
 mod back_pressure;
 mod bodies;
 mod check;
 mod connection_pool;
 mod demo;
+mod diff;
 mod dns;
 mod explain;
 mod framing;
@@ -34,6 +37,7 @@ mod repeats;
 mod retries;
 mod routing;
 mod sticky;
+mod undisturbed;
 mod unusual_requests;
 mod upstream_faults;
 mod validation;

@@ -12,6 +12,7 @@ use hyper::Response;
 use hyper::body::Bytes;
 
 use crate::support::gateway::wait_until;
+use crate::support::manifests::{any_host, service};
 use crate::support::raw::{Raw, exchange};
 use crate::support::upstream::{Scripted, Seen, read_head};
 use crate::support::{Gateway, Upstream, pattern};
@@ -402,4 +403,29 @@ fn the_gateway_says_who_asks_and_who_answers() {
         ids.push(id.clone());
     }
     assert_ne!(ids[0], ids[1]);
+}
+
+#[test]
+fn variables_of_the_machine_and_the_clock() {
+    let upstream = Upstream::start("backend");
+    let rules = any_host(
+        "  - route: [{destination: {host: backend}}]\n    headers:\n      request: {set: {x-at: \
+         '%START_TIME(%s.%3f)%', x-host: '%HOSTNAME%'}}\n      response: {set: {x-took: \
+         '%DURATION%', x-host: '%HOSTNAME%'}}\n",
+    );
+    let gateway = Gateway::start(&[
+        ("rules.yaml", &rules),
+        ("backend.yaml", &service("backend", &[upstream.address])),
+    ]);
+    let mut raw = Raw::connect(gateway.address);
+    raw.send("GET / HTTP/1.1\r\nHost: a.com\r\n\r\n");
+    let response = raw.response();
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("readable");
+    assert_eq!(response.header("x-host"), Some(name.trim()));
+    assert!(response.header("x-took").is_some_and(|text| text.parse::<u64>().is_ok()));
+    let seen = upstream.last();
+    assert_eq!(seen.header("x-host"), Some(name.trim()));
+    let at: f64 = seen.header("x-at").and_then(|text| text.parse().ok()).expect("a number");
+    // A time of this century: the test asserts no more of it.
+    assert!(at > 1.7e9, "{at}");
 }

@@ -39,6 +39,8 @@ impl Server {
         .unwrap();
         let state = AdminState {
             status: Arc::new(StatusCell::default()),
+            snapshot: Arc::default(),
+            explain: Arc::default(),
             stats: stats.handle(),
             readiness: Arc::new(ReadinessFlag::default()),
             info: Arc::new(ServerInfo {
@@ -95,6 +97,7 @@ fn report() -> StatusReport {
         listeners: vec![Listener {
             address: "0.0.0.0:8080".parse().unwrap(),
             name: "http.80".to_owned(),
+            numbers: vec![80],
             route_table: 0,
             gateways: vec!["default/hello-gateway".to_owned()],
         }],

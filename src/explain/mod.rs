@@ -1,0 +1,51 @@
+//! Where a request would go and why, without sending it. A request that is asked about runs through
+//! the code that the workers run: parse, normalise, look up, pick, write the upstream head. What the
+//! gateway would answer itself is written by the code that writes it for clients.
+//!
+//! Used by `ringress explain` and `ringress diff` on manifests, and by the admin server on the
+//! configuration in force. Reading order: `asked` (what can be asked), `answer`, `text`, `service`
+//! (the thread behind the admin page).
+
+pub mod answer;
+pub mod asked;
+pub mod service;
+pub mod text;
+
+pub use answer::{Explainer, Question, Table};
+pub use asked::{AskError, Asked};
+pub use service::ExplainService;
+pub use text::to_text;
+
+/// Why there is no explanation.
+#[derive(Debug, thiserror::Error)]
+pub enum ExplainError {
+    /// It is no request.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// The bytes of the request do not end.
+    #[error("the request is not complete")]
+    Incomplete,
+    /// No port is open.
+    #[error("no Gateway of this gateway opens a port")]
+    NoListener,
+    /// Several ports are open, and not this one.
+    #[error("nothing listens on port {port}; open are {open}")]
+    NoSuchPort {
+        /// The port that was asked for.
+        port: u16,
+        /// The addresses that are open.
+        open: String,
+    },
+    /// Nothing was published yet.
+    #[error("no configuration is in force yet")]
+    NotStarted,
+    /// Too many ask at once.
+    #[error("too many questions at once: ask again")]
+    Busy,
+    /// The system refuses what an explanation needs.
+    #[error("cannot explain: {0}")]
+    System(#[from] std::io::Error),
+    /// The runtime of the explanation failed.
+    #[error("cannot explain: {0}")]
+    Runtime(#[from] crate::net::runtime::RuntimeError),
+}
