@@ -120,21 +120,55 @@ pub async fn begin(
     wanted: &Wanted<'_>,
     scratch: &mut Scratch,
 ) -> Result<Attempt, ProxyError> {
+    let endpoint = pick(context, replica, cluster, wanted, scratch)?;
+    let configured = replica.snapshot.cluster(cluster);
+    let client = match (configured.proxy_protocol, wanted.client) {
+        (Some(_), Some(client)) => Some(client.addresses()),
+        _ => None,
+    };
+    if !wanted.fresh
+        && let Some(connection) = kept_connection(context, &endpoint.pool, client)
+    {
+        return Ok(Attempt { connection, reused: true, endpoint });
+    }
+    // In a slot of its own: most requests need no new connection, and it must not enlarge them.
+    let connecting =
+        context.connects.place(|| new_connection(context, configured, wanted, &endpoint, client));
+    match connecting.await {
+        Ok((connection, reused)) => Ok(Attempt { connection, reused, endpoint }),
+        Err(error) => {
+            let outcome = match error {
+                ProxyError::UpstreamConnect => Some(Outcome::Failed),
+                ProxyError::UpstreamConnectTimeout => Some(Outcome::TimedOut),
+                _ => None,
+            };
+            if let Some(outcome) = outcome {
+                endpoint.report(context, outcome);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Pick an endpoint, and note it in the record of the request.
+fn pick(
+    context: &WorkerContext,
+    replica: &Replica,
+    cluster: ClusterId,
+    wanted: &Wanted<'_>,
+    scratch: &mut Scratch,
+) -> Result<Endpoint, ProxyError> {
     let state = replica.clusters.get(cluster);
     let configured = replica.snapshot.cluster(cluster);
-    let (position, pool) = {
-        let pick = Pick {
-            tried: &scratch.tried,
-            avoid_tried: wanted.avoid_tried,
-            elsewhere: wanted.elsewhere,
-            hash: scratch.hash,
-        };
-        let now_ms = context.clock.coarse_milliseconds();
-        let mut random = context.random.borrow_mut();
-        let picked = state.pick(configured, &mut random, &pick, now_ms);
-        let Some((position, pool)) = picked else { return Err(ProxyError::NoHealthyUpstream) };
-        (position, Rc::clone(pool))
+    let pick = Pick {
+        tried: &scratch.tried,
+        avoid_tried: wanted.avoid_tried,
+        elsewhere: wanted.elsewhere,
+        hash: scratch.hash,
     };
+    let now_ms = context.clock.coarse_milliseconds();
+    let picked = state.pick(configured, &mut context.random.borrow_mut(), &pick, now_ms);
+    let Some((position, pool)) = picked else { return Err(ProxyError::NoHealthyUpstream) };
     let shared = state.shared().map(Arc::clone);
     let limiter = shared.as_ref().and_then(|shared| shared.limiter.as_ref());
     if limiter.is_some_and(|limiter| !limiter.count(Counted::Request)) {
@@ -148,22 +182,7 @@ pub async fn begin(
         info.metric_slot = endpoint.metric_slot;
     }
     pool.request_began();
-    let endpoint = Endpoint { pool, shared, position: position as u32 };
-    let (connection, reused) = match connection(context, configured, wanted, &endpoint).await {
-        Ok(connection) => connection,
-        Err(error) => {
-            let outcome = match error {
-                ProxyError::UpstreamConnect => Some(Outcome::Failed),
-                ProxyError::UpstreamConnectTimeout => Some(Outcome::TimedOut),
-                _ => None,
-            };
-            if let Some(outcome) = outcome {
-                endpoint.report(context, outcome);
-            }
-            return Err(error);
-        }
-    };
-    Ok(Attempt { connection, reused, endpoint })
+    Ok(Endpoint { pool: Rc::clone(pool), shared, position: position as u32 })
 }
 
 fn overflow(context: &WorkerContext) -> ProxyError {
@@ -171,34 +190,24 @@ fn overflow(context: &WorkerContext) -> ProxyError {
     ProxyError::UpstreamOverflow
 }
 
-/// A connection to the endpoint, and whether it was used before: a kept one, or a new one.
-async fn connection(
+/// A connection that was kept, if there is one.
+fn kept_connection(
     context: &WorkerContext,
-    configured: &Cluster,
-    wanted: &Wanted<'_>,
-    endpoint: &Endpoint,
-) -> Result<(Connection, bool), ProxyError> {
-    let pool = &endpoint.pool;
-    let client = match (configured.proxy_protocol, wanted.client) {
-        (Some(_), Some(client)) => Some(client.addresses()),
-        _ => None,
-    };
-    if !wanted.fresh {
-        let (kept, closed) = pool.check_out(client.map(Rc::as_ref));
-        if closed > 0 {
-            count_closed_idle(context, closed);
-        }
-        if let Some(connection) = kept {
-            context.count(|counters, gauges| {
-                counters.upstream_reused += 1;
-                gauges.upstream_idle -= 1;
-                gauges.upstream_active += 1;
-            });
-            return Ok((connection, true));
-        }
+    pool: &EndpointPool,
+    client: Option<&Rc<ClientAddresses>>,
+) -> Option<Connection> {
+    let (kept, closed) = pool.check_out(client.map(Rc::as_ref));
+    if closed > 0 {
+        count_closed_idle(context, closed);
     }
-    // In a slot of its own: most requests need no new connection, and it must not enlarge them.
-    context.connects.place(|| new_connection(context, configured, wanted, endpoint, client)).await
+    if kept.is_some() {
+        context.count(|counters, gauges| {
+            counters.upstream_reused += 1;
+            gauges.upstream_idle -= 1;
+            gauges.upstream_active += 1;
+        });
+    }
+    kept
 }
 
 /// A new connection where the limits allow it, else the next that another request has done with.
