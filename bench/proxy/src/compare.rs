@@ -256,6 +256,7 @@ impl Bench<'_> {
             entry("floor", Subject::Floor, manifest::HELLO),
             entry("bare route", Subject::Ringress, manifest::HELLO),
             entry("route with policies", Subject::Ringress, manifest::POLICY),
+            entry("and its cluster too", Subject::Ringress, manifest::CLUSTER),
         ];
         let rows = self.rounds(Scenario::Policy, &entries)?;
         let of = |index: usize| rows.get(index).and_then(Row::total_us);
@@ -420,7 +421,8 @@ fn title(scenario: Scenario, options: &Options) -> String {
         ),
         Scenario::Policy => format!(
             "ringress, {connections} keep-alive connections, 100-byte bodies, a route with a field \
-             match, rewrite, header operations, timeout and retries"
+             match, rewrite, header operations, timeout and retries; at last before a cluster with \
+             hash balancing, limits, retry budget and outlier detection"
         ),
         Scenario::Idle => format!(
             "{} keep-alive connections, idle after one request each",

@@ -9,6 +9,9 @@ pub(crate) const HELLO: &str = "hello.com";
 /// The host whose route has a condition on a field, rewrite, header operations, timeout and retries.
 pub(crate) const POLICY: &str = "policy.com";
 
+/// The host whose route has all of that, before a cluster with a hash, limits and outlier detection.
+pub(crate) const CLUSTER: &str = "policy-cluster.com";
+
 /// Host number `index` of many-host runs.
 pub(crate) fn host(index: usize) -> String {
     format!("h{index:05}.example.com")
@@ -21,6 +24,19 @@ const POLICY_FIELDS: &str = "    rewrite: {uri: /, authority: inner.example}
     headers:
       request: {set: {x-peer: '%DOWNSTREAM_REMOTE_ADDRESS%'}, remove: [x-internal]}
       response: {set: {x-served-by: edge}, remove: [x-powered-by]}
+";
+
+const CLUSTER_RULE: &str = "---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: hello, namespace: default}
+spec:
+  host: hello
+  trafficPolicy:
+    loadBalancer: {consistentHash: {useSourceIp: true}}
+    connectionPool: {tcp: {maxConnections: 10000}, http: {http2MaxRequests: 10000}}
+    outlierDetection: {consecutive5xxErrors: 5}
+    retryBudget: {percent: 20}
 ";
 
 /// Manifests that route every host, with the path prefix `/`, to a backend on 127.0.0.1.
@@ -39,7 +55,7 @@ spec:
     );
     for (index, host) in hosts.iter().enumerate() {
         let (condition, policy) =
-            if host == POLICY { (POLICY_CONDITION, POLICY_FIELDS) } else { ("", "") };
+            if host.starts_with("policy") { (POLICY_CONDITION, POLICY_FIELDS) } else { ("", "") };
         // Writing to a String cannot fail.
         let _ = write!(
             text,
@@ -60,6 +76,9 @@ spec:
         port: {{number: 80}}
 "
         );
+    }
+    if hosts.iter().any(|host| host == CLUSTER) {
+        text.push_str(CLUSTER_RULE);
     }
     let _ = write!(
         text,
@@ -108,6 +127,8 @@ mod tests {
         assert!(
             render(&[POLICY.to_owned()], 9999).contains("    - uri: {prefix: /}\n      headers")
         );
+        assert!(!text.contains("DestinationRule"));
+        assert!(render(&[CLUSTER.to_owned()], 9999).contains("consistentHash"));
         assert!(text.contains("targetPort: 9999}"));
         assert!(text.contains("port: 9999, protocol"));
     }
