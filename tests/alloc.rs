@@ -154,6 +154,9 @@ spec:
   hosts: [hello.com]
   gateways: [hello-gateway]
   http:
+  - match: [{uri: {prefix: /regex}}]
+    rewrite: {uriRegexRewrite: {match: '^/regex/([^/]+)(/.*)$', rewrite: '\\2/of/\\1'}}
+    route: [{destination: {host: hello.default.svc.cluster.local, port: {number: 80}}}]
   - match: [{uri: {prefix: /policy}, headers: {x-user: {regex: 'j.*n'}}}]
     rewrite: {uri: /rewritten, authority: inner.example}
     timeout: 15s
@@ -257,6 +260,7 @@ fn a_request_allocates_nothing() {
     );
     let policy = "GET /policy/x?y HTTP/1.1\r\nHost: hello.com\r\nX-User: jason\r\nX-Gone: 1\r\n\
                   Origin: https://a.com\r\n\r\n";
+    let regex = "GET /regex/a/b?c HTTP/1.1\r\nHost: hello.com\r\n\r\n";
     let mut buffer = Vec::new();
     let mut ask = |request: &str, times: usize| {
         for _ in 0..times {
@@ -271,8 +275,9 @@ fn a_request_allocates_nothing() {
     ask(get, 250);
     ask(&post, 250);
     ask(policy, 250);
+    ask(regex, 250);
     for (what, request, times) in
-        [("GET", get, 2000), ("POST", &post, 500), ("policy", policy, 500)]
+        [("GET", get, 2000), ("POST", &post, 500), ("policy", policy, 500), ("regex", regex, 500)]
     {
         let count = allocations(worker, || {
             ask(request, times);

@@ -1,14 +1,26 @@
 //! `rewrite.uriRegexRewrite`: an RE2 substitution of every occurrence, with `\0` to `\9`.
 
-use regex::bytes::Regex as Engine;
+use std::sync::{Mutex, TryLockError};
+
+use regex::bytes::{CaptureLocations, Regex as Engine};
 
 use super::string_match::{PatternError, unanchored};
 
-/// A compiled substitution. A clone has a cache of its own, so that workers do not contend.
-#[derive(Clone, Debug)]
+/// A compiled substitution. A clone has memory of its own, so that workers do not contend.
+#[derive(Debug)]
 pub struct Substitution {
     engine: Engine,
     parts: Box<[Part]>,
+    /// Where the groups of a match are put, so that a request allocates nothing. Each worker has its own
+    /// clone: it is never waited for.
+    groups: Mutex<CaptureLocations>,
+}
+
+impl Clone for Substitution {
+    fn clone(&self) -> Substitution {
+        let groups = Mutex::new(self.engine.capture_locations());
+        Substitution { engine: self.engine.clone(), parts: self.parts.clone(), groups }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -60,26 +72,47 @@ impl Substitution {
             }
         }
         parts.push(Part::Literal(literal.into()));
-        Ok(Substitution { engine, parts: parts.into() })
+        let groups = Mutex::new(engine.capture_locations());
+        Ok(Substitution { engine, parts: parts.into(), groups })
     }
 
     /// Append `text` to `out` with every occurrence replaced.
     pub fn apply(&self, text: &[u8], out: &mut Vec<u8>) {
-        let mut from = 0;
-        for captures in self.engine.captures_iter(text) {
-            let Some(whole) = captures.get(0) else { continue };
-            out.extend_from_slice(&text[from..whole.start()]);
+        match self.groups.try_lock() {
+            Ok(mut groups) => self.replace(text, out, &mut groups),
+            Err(TryLockError::Poisoned(groups)) => {
+                self.replace(text, out, &mut groups.into_inner());
+            }
+            // Another thread asks the same copy: the admin page that explains a request.
+            Err(TryLockError::WouldBlock) => {
+                self.replace(text, out, &mut self.engine.capture_locations());
+            }
+        }
+    }
+
+    fn replace(&self, text: &[u8], out: &mut Vec<u8>, groups: &mut CaptureLocations) {
+        let (mut at, mut copied, mut last_end) = (0, 0, None);
+        while at <= text.len()
+            && let Some(whole) = self.engine.captures_read_at(groups, text, at)
+        {
+            // An empty match directly behind another one is none.
+            if whole.is_empty() && last_end == Some(whole.end()) {
+                at = whole.end() + 1;
+                continue;
+            }
+            out.extend_from_slice(&text[copied..whole.start()]);
             for part in &self.parts {
                 match part {
                     Part::Literal(literal) => out.extend_from_slice(literal),
                     Part::Group(group) => {
-                        out.extend_from_slice(captures.get(*group).map_or(b"", |g| g.as_bytes()));
+                        let found = groups.get(*group).unwrap_or_default();
+                        out.extend_from_slice(&text[found.0..found.1]);
                     }
                 }
             }
-            from = whole.end();
+            (at, copied, last_end) = (whole.end(), whole.end(), Some(whole.end()));
         }
-        out.extend_from_slice(&text[from..]);
+        out.extend_from_slice(&text[copied..]);
     }
 }
 
@@ -104,6 +137,21 @@ mod tests {
         assert_eq!(apply("/one/two", r"[\0]", "/one/two/three"), "[/one/two]/three");
         assert_eq!(apply("(x)|y", r"<\1\\>", "y"), r"<\>");
         assert_eq!(apply("nothing", "b", "/a"), "/a");
+    }
+
+    proptest::proptest! {
+        /// The engine's own replacement says what is right.
+        #[test]
+        fn it_replaces_as_the_engine_does(
+            pattern in "(a|b|\\(a\\)|\\(b\\|c\\)|c\\*|x\\?|\\^/|d\\+|\\$){1,5}",
+            text in "[abcdx/]{0,12}",
+        ) {
+            let Ok(substitution) = Substitution::new(&pattern, r"<\0>") else { return Ok(()) };
+            let mut out = Vec::new();
+            substitution.apply(text.as_bytes(), &mut out);
+            let expected = substitution.engine.replace_all(text.as_bytes(), &b"<${0}>"[..]);
+            proptest::prop_assert_eq!(out, expected.into_owned());
+        }
     }
 
     #[test]
