@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::live;
 use super::options::GatewayOptions;
 use crate::config::Severity;
-use crate::explain::{self, Asked, ExplainError, Explainer, Question};
+use crate::explain::{self, Asked, AskedConnection, ExplainError, Explainer, Question};
 use crate::net::runtime::{self, Driver};
 use crate::snapshot::Snapshot;
 
@@ -24,7 +24,8 @@ pub(super) struct ExplainOptions {
     #[arg(value_name = "PATH", required_unless_present = "live", conflicts_with = "live")]
     path: Option<PathBuf>,
 
-    /// The request: a method and a URL, such as `GET http://hello.com/a?b=c`.
+    /// The request: a method and a URL, such as `GET http://hello.com/a?b=c`; or a connection, such as
+    /// `tls://hello.com:443` or `tcp://:3306`.
     #[arg(value_name = "REQUEST", required = true)]
     request: String,
 
@@ -93,11 +94,15 @@ fn explain(options: &ExplainOptions, path: &Path) -> Result<String, String> {
 }
 
 fn explain_manifests(options: &ExplainOptions, path: &Path) -> Result<Value, ExplainError> {
-    let asked = Asked::new(&options.request, &options.headers)?;
+    let connection = AskedConnection::new(&options.request).transpose()?;
     let (snapshot, errors) = read(&options.gateway, path);
     if errors > 0 {
         eprintln!("ringress: {errors} error(s): this is the answer of what is left");
     }
+    if let Some(asked) = connection {
+        return explain::connection::connection(&snapshot, &asked);
+    }
+    let asked = Asked::new(&options.request, &options.headers)?;
     let question = Question {
         asked,
         port: options.port,

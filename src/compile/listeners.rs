@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::CompileOptions;
 use super::naming::qualified;
-use crate::config::gateway::{Gateway, Server};
+use crate::config::gateway::{Gateway, Server, TlsMode};
 use crate::config::kube::PortOrName;
 use crate::config::{Diagnostic, Object, ResourceSet, Severity};
 
@@ -61,10 +61,35 @@ pub fn selects(gateway: &Gateway, labels: &BTreeMap<String, String>) -> bool {
     gateway.selector.iter().all(|(label, value)| labels.get(label) == Some(value))
 }
 
-/// The ports of all Gateways that select us, by address.
+/// Which servers are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerKind {
+    /// Of requests in clear text.
+    Requests,
+    /// Whose connections are routed as a whole: TLS that is passed through or holds no HTTP, and TCP.
+    Connections,
+}
+
+impl ServerKind {
+    fn is_of(self, server: &Server) -> bool {
+        let mode = server.tls.as_ref().and_then(|tls| tls.mode);
+        match self {
+            ServerKind::Requests => server.is_plain_http(),
+            ServerKind::Connections => match server.protocol().as_str() {
+                "HTTPS" => mode == Some(TlsMode::Passthrough),
+                // The names of a mesh are of no route.
+                "TLS" => mode != Some(TlsMode::AutoPassthrough),
+                _ => !server.is_plain_http(),
+            },
+        }
+    }
+}
+
+/// The ports of all Gateways that select us with servers of this kind, by address.
 pub fn compile<'r>(
     resources: &'r ResourceSet,
     options: &CompileOptions,
+    kind: ServerKind,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<ListenerPort<'r>> {
     let mut ports: BTreeMap<SocketAddr, ListenerPort<'r>> = BTreeMap::new();
@@ -73,8 +98,8 @@ pub fn compile<'r>(
             continue;
         }
         for (index, server) in gateway.spec.servers.iter().enumerate() {
-            // TLS and TCP servers are reported by validation.
-            if !server.is_plain_http() {
+            // That TLS and TCP servers are not served yet is told by validation.
+            if !kind.is_of(server) {
                 continue;
             }
             let Some(port) = &server.port else { continue };

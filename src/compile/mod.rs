@@ -2,9 +2,11 @@
 //! What cannot be compiled is left out alone and reported; nothing here does I/O.
 //!
 //! Order of work: `registry` (services and endpoints) → `listeners` (Gateway servers → ports) →
-//! `virtual_hosts` (VirtualServices bound to servers and hosts) → `delegates` → `routes` → `clusters`.
+//! `virtual_hosts` (VirtualServices bound to servers and hosts) → `delegates` → `routes` → `clusters`;
+//! then `connections`, the servers whose bytes are not HTTP.
 
 pub mod clusters;
+pub mod connections;
 pub mod consistent_hash;
 pub mod delegates;
 pub mod dns;
@@ -28,6 +30,7 @@ use crate::snapshot::{Listener, Settings, Snapshot};
 use clusters::ClusterCompiler;
 use delegates::Delegates;
 pub use dns::DnsAnswers;
+use listeners::ServerKind;
 pub use locality::Locality;
 use registry::Registry;
 use routes::RouteCompiler;
@@ -70,7 +73,7 @@ pub fn compile(
 ) -> Compiled {
     let mut diagnostics = Vec::new();
     let registry = Registry::new(resources, &options.namespace, &options.cluster_domain, answers);
-    let ports = listeners::compile(resources, options, &mut diagnostics);
+    let ports = listeners::compile(resources, options, ServerKind::Requests, &mut diagnostics);
     let clusters = ClusterCompiler::new(resources, &registry, options, labels);
     let delegates = Delegates::new(resources, &options.cluster_domain);
     let mut routes = RouteCompiler::new(&options.cluster_domain, clusters, delegates);
@@ -86,6 +89,9 @@ pub fn compile(
         });
         snapshot.route_tables.push(table);
     }
+    // Last: what they name changes no number of what requests use.
+    snapshot.connection_ports =
+        connections::compile(resources, options, &ports, &mut routes, &mut diagnostics);
     (snapshot.routes, snapshot.clusters) = routes.finish();
     Compiled { snapshot, diagnostics }
 }

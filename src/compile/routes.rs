@@ -9,7 +9,8 @@ use super::naming::{self, resolve_gateway, resolve_short_name};
 use super::policy;
 use crate::config::virtual_service::{
     Destination as WrittenDestination, HttpMatchRequest, HttpRedirect, HttpRoute,
-    HttpRouteDestination, RedirectPort as Derive, StringMatch as Condition, VirtualService,
+    HttpRouteDestination, RedirectPort as Derive, RouteDestination, StringMatch as Condition,
+    VirtualService,
 };
 use crate::config::{Diagnostic, Object, Severity};
 use crate::http::Scheme;
@@ -178,7 +179,6 @@ impl<'r> RouteCompiler<'r> {
         }
         let several = rule.route.len() > 1;
         let mut destinations = Vec::new();
-        let mut total_weight = 0u64;
         let mut operation = String::new();
         for weighted in used(rule).into_iter().filter_map(|position| rule.route.get(position)) {
             let weight = weighted.weight.unwrap_or(0);
@@ -196,21 +196,33 @@ impl<'r> RouteCompiler<'r> {
             };
             let histogram_slot = self.clusters.labels().histogram_slot(&key);
             let weight = if several { weight } else { 1 };
-            total_weight += u64::from(weight);
             destinations.push(Destination { cluster, weight, histogram_slot });
         }
-        let forward = match destinations.as_slice() {
-            // Validation keeps such rules out: their requests must not fall through to others.
-            [] => Forward::One(Destination {
-                cluster: None,
-                weight: 1,
-                histogram_slot: HistogramSlot::UNROUTED,
-            }),
-            [only] => Forward::One(*only),
-            _ => Forward::Several { destinations: destinations.into(), total_weight },
-        };
+        let forward = forward(destinations);
         let operation = self.operation(operation);
         Route { action: RouteAction::Forward(forward), operation, names, policy: None }
+    }
+
+    /// Where the connections of a `tls` or `tcp` route go; of several destinations those with a weight
+    /// (behaviour 2.8.5).
+    pub fn connection(
+        &mut self,
+        owner: &Object<VirtualService>,
+        written: &[RouteDestination],
+        context: &ServerContext<'_>,
+    ) -> Forward {
+        let several = written.len() > 1;
+        let mut destinations = Vec::new();
+        for weighted in written {
+            let weight = if several { weighted.weight.unwrap_or(0) } else { 1 };
+            let Some(destination) = weighted.destination.as_ref().filter(|_| weight > 0) else {
+                continue;
+            };
+            let (.., cluster) = self.cluster(owner, destination, context);
+            let histogram_slot = HistogramSlot::UNROUTED;
+            destinations.push(Destination { cluster, weight, histogram_slot });
+        }
+        forward(destinations)
     }
 
     /// Where copies go; a mirror that does not exist gets none, in silence as in Istio (validation
@@ -254,6 +266,22 @@ impl<'r> RouteCompiler<'r> {
         let new: Arc<str> = text.into();
         self.operations.insert(Arc::clone(&new));
         new
+    }
+}
+
+fn forward(destinations: Vec<Destination>) -> Forward {
+    match destinations.as_slice() {
+        // Validation keeps such rules out: what they take must not fall through to others.
+        [] => Forward::One(Destination {
+            cluster: None,
+            weight: 1,
+            histogram_slot: HistogramSlot::UNROUTED,
+        }),
+        [only] => Forward::One(*only),
+        several => Forward::Several {
+            total_weight: several.iter().map(|one| u64::from(one.weight)).sum(),
+            destinations: destinations.into(),
+        },
     }
 }
 

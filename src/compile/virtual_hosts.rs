@@ -117,7 +117,10 @@ pub fn compile<'r>(
 
 /// The VirtualServices that `viewer` sees, in Istio's order: private ones of its own namespace,
 /// those exported to it by name, public ones (behaviour 3.2.1).
-fn candidates<'r>(resources: &'r ResourceSet, viewer: &str) -> Vec<&'r Object<VirtualService>> {
+pub(super) fn candidates<'r>(
+    resources: &'r ResourceSet,
+    viewer: &str,
+) -> Vec<&'r Object<VirtualService>> {
     let group = |object: &Object<VirtualService>| {
         let (export_to, owner) = (&object.spec.export_to, &object.meta.namespace);
         if is_private(export_to, owner) {
@@ -147,7 +150,7 @@ fn written_hosts(server: &Server) -> Vec<&str> {
 
 /// The names under which `candidate` is served on `server`: of each intersecting pair the more
 /// specific one.
-fn bound_hosts(
+pub(super) fn bound_hosts(
     candidate: &Object<VirtualService>,
     server: &BoundServer<'_>,
     options: &CompileOptions,

@@ -147,6 +147,9 @@ codes! {
     "RNG0206" "WorkloadsNotFound" Warning:
         "A selector of a ServiceEntry finds no WorkloadEntry, or one that it cannot use.",
         "mend the labels, or add WorkloadEntries";
+    "RNG0207" "ServerNameTaken" Warning:
+        "A `tls` rule asks for a server name that an earlier rule has.",
+        "remove it here or there: the first rule keeps it";
     "RNG0210" "MergedHost" Info:
         "Two VirtualServices have the same host on one Gateway: their rules are merged in order of age, then name.",
         "keep the rules of one host in one VirtualService, or delegate";

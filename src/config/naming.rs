@@ -85,6 +85,11 @@ pub fn is_private(export_to: &[String], owner: &str) -> bool {
     !export_to.is_empty() && export_to.iter().all(|scope| scope == "." || scope == owner)
 }
 
+/// A host of a server without the namespace that may stand before it.
+pub fn without_namespace(host: &str) -> String {
+    host.rsplit('/').next().unwrap_or_default().to_ascii_lowercase()
+}
+
 /// `namespace/name`.
 pub fn qualified(key: &ResourceKey) -> String {
     format!("{}/{}", key.namespace, key.name)

@@ -8,11 +8,13 @@
 
 pub mod answer;
 pub mod asked;
+pub mod connection;
 pub mod service;
 pub mod text;
 
 pub use answer::{Explainer, Question, Table};
 pub use asked::{AskError, Asked};
+pub use connection::AskedConnection;
 pub use service::ExplainService;
 pub use text::to_text;
 

@@ -16,9 +16,10 @@ pub fn to_text(answer: &Value) -> String {
     let listener = &answer["listener"];
     let of = list(&listener["gateways"]);
     line("listener", format!("{} of {of}", plain(&listener["address"])));
-    match &answer["virtualHost"] {
-        Value::Null => line("virtual host", "none serves this host".to_owned()),
-        host => {
+    match (&answer["virtualHost"], answer["notServed"].as_str()) {
+        (_, Some(note)) => line("note", note.to_owned()),
+        (Value::Null, _) => line("virtual host", "none serves this host".to_owned()),
+        (host, _) => {
             line("virtual host", format!("{} ({})", plain(&host["name"]), list(&host["domains"])))
         }
     }

@@ -5,6 +5,7 @@
 //! Nothing here knows a manifest; nothing here does I/O.
 
 mod cluster;
+mod connection;
 pub mod consistent_hash;
 mod header_edits;
 mod policy;
@@ -15,6 +16,7 @@ pub use cluster::{
     Cluster, ClusterLimits, Endpoint, Grouping, LoadBalancerPolicy, OutlierDetection,
     ProxyProtocolVersion, ResolvedNames, RetryLimit, Warmup,
 };
+pub use connection::{ConnectionPort, ConnectionRoute};
 pub use consistent_hash::{ConsistentHash, HashCookie, HashKey, HashTable};
 pub use header_edits::{FieldOf, HeaderEdits, HeaderPart, HeaderText, HeaderTextError, Variable};
 pub use policy::{Cors, DestinationPolicy, Fault, FaultStatus, Mirror, PathRewrite, RoutePolicy};
@@ -42,6 +44,8 @@ pub struct Snapshot {
     pub route_tables: Vec<RouteTable>,
     /// All routes of all tables.
     pub routes: Vec<Route>,
+    /// Ports whose bytes are not HTTP; nothing listens on them yet.
+    pub connection_ports: Vec<ConnectionPort>,
     /// All clusters that a route names.
     pub clusters: Vec<Cluster>,
     /// Settings of the whole process.

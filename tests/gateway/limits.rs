@@ -16,13 +16,25 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
 /// A gateway before one endpoint with this policy, and this `http` block below the destination.
 fn gateway(policy: &str, more: &str, endpoint: SocketAddr) -> Gateway {
+    start(policy, more, endpoint, &[])
+}
+
+/// The same with one worker: a second one may have a connection of its own.
+fn gateway_of_one(policy: &str, more: &str, endpoint: SocketAddr) -> Gateway {
+    start(policy, more, endpoint, &["--workers", "1"])
+}
+
+fn start(policy: &str, more: &str, endpoint: SocketAddr, arguments: &[&str]) -> Gateway {
     let routes =
         manifests::any_host(&format!("  - route: [{{destination: {{host: up}}}}]\n{more}"));
-    Gateway::start(&[
-        ("rule.yaml", &manifests::policy("up", policy)),
-        ("routes.yaml", &routes),
-        ("service.yaml", &manifests::service("up", &[endpoint])),
-    ])
+    Gateway::start_with(
+        &[
+            ("rule.yaml", &manifests::policy("up", policy)),
+            ("routes.yaml", &routes),
+            ("service.yaml", &manifests::service("up", &[endpoint])),
+        ],
+        arguments,
+    )
 }
 
 /// An upstream that answers when it is told to, once for each word.
@@ -84,16 +96,7 @@ fn more_requests_than_allowed_are_refused_at_once() {
 fn requests_wait_for_a_connection_as_many_as_may() {
     let (upstream, answer, comes) = patient();
     let policy = "{connectionPool: {tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 1}}}";
-    let routes = manifests::any_host("  - route: [{destination: {host: up}}]\n");
-    // One worker: a second one may have a connection of its own.
-    let gateway = Gateway::start_with(
-        &[
-            ("rule.yaml", &manifests::policy("up", policy)),
-            ("routes.yaml", &routes),
-            ("service.yaml", &manifests::service("up", &[upstream.address])),
-        ],
-        &["--workers", "1"],
-    );
+    let gateway = gateway_of_one(policy, "", upstream.address);
     let mut first = Raw::connect(gateway.address);
     first.send(GET);
     came(&comes);
@@ -144,16 +147,7 @@ fn a_closed_connection_makes_room_for_who_waits() {
 fn the_timeout_of_a_route_ends_the_wait() {
     let (upstream, answer, comes) = patient();
     let policy = "{connectionPool: {tcp: {maxConnections: 1}}}";
-    let routes =
-        manifests::any_host("  - route: [{destination: {host: up}}]\n    timeout: 300ms\n");
-    let gateway = Gateway::start_with(
-        &[
-            ("rule.yaml", &manifests::policy("up", policy)),
-            ("routes.yaml", &routes),
-            ("service.yaml", &manifests::service("up", &[upstream.address])),
-        ],
-        &["--workers", "1"],
-    );
+    let gateway = gateway_of_one(policy, "    timeout: 300ms\n", upstream.address);
     let mut first = Raw::connect(gateway.address);
     first.send(GET);
     came(&comes);

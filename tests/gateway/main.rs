@@ -18,6 +18,7 @@ mod back_pressure;
 mod bodies;
 mod check;
 mod connection_pool;
+mod connections;
 mod demo;
 mod diff;
 mod dns;
