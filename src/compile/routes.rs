@@ -188,8 +188,10 @@ impl<'r> RouteCompiler<'r> {
             if operation.is_empty() {
                 operation = format!("{host}:{number}{}", path_pattern(condition.uri.as_ref()));
             }
+            // Envoy's statistics of a route bear its prefix; those of ours are its latencies.
+            let prefix = condition.stat_prefix.as_ref().filter(|prefix| !prefix.is_empty());
             let key = HistogramKey {
-                route: name.clone(),
+                route: prefix.unwrap_or(&name).clone(),
                 virtual_service: virtual_service.clone(),
                 virtual_host: virtual_host.to_owned(),
                 destination: naming::cluster(&host, number, subset),

@@ -175,7 +175,7 @@ impl SourceLabels {
 /// What one latency histogram measures.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HistogramKey {
-    /// Name of the route, possibly empty.
+    /// `statPrefix` of its match, else the name of the route, possibly empty.
     pub route: String,
     /// `namespace/name` of the VirtualService.
     pub virtual_service: String,

@@ -194,13 +194,14 @@ fn names_that_point_nowhere_are_warned_about() {
 #[test]
 fn what_is_not_honoured_says_so_by_name() {
     let text = routes(
-        "  - route: [{destination: {host: a.b}}]\n    match: [{statPrefix: x}]\n    \
+        "  - route: [{destination: {host: a.b}}]\n    match: [{headers: {'@request.auth.claims.x': {exact: y}}}]\n    \
          headers: {request: {set: {a: \"%TRACE_ID%\"}}}\n",
     );
     let found = found(&text);
-    for (field, line) in
-        [("spec.http[0].match[0].statPrefix", 9), ("spec.http[0].headers.request.set[a]", 10)]
-    {
+    for (field, line) in [
+        ("spec.http[0].match[0].headers[@request.auth.claims.x]", 9),
+        ("spec.http[0].headers.request.set[a]", 10),
+    ] {
         let finding = found
             .iter()
             .find(|found| found.code == "RNG0100" && found.field == field)

@@ -99,8 +99,6 @@ fn virtual_service(findings: &mut Findings<'_, VirtualService>) {
 fn http_route(findings: &mut Findings<'_, VirtualService>, route: &HttpRoute, field: &str) {
     for (index, condition) in route.match_.iter().enumerate() {
         let field = format!("{field}.match[{index}]");
-        let stat_prefix = format!("{field}.statPrefix");
-        unless_absent(findings, condition.stat_prefix.is_some(), stat_prefix, "no statistics");
         for (map, names) in
             [("headers", &condition.headers), ("withoutHeaders", &condition.without_headers)]
         {

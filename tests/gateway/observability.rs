@@ -351,6 +351,16 @@ fn latencies_are_shown_by_route() {
     let order = ["min", "p50", "p90", "p99", "p99.9", "p99.99", "max"];
     assert!(order.map(number).is_sorted(), "{main}");
     assert!(number("min") > 0.0);
+    // A match may say what its statistics are called.
+    let match_ = "match: [{uri: {prefix: /}, statPrefix: front}]\n    name: main";
+    gateway.write("routes.yaml", &routes().replace("name: main", match_));
+    gateway.wait_for_generation(2);
+    ask(&gateway, "/", 10);
+    wait_until("the prefix is shown", || {
+        let page = gateway.json("/stats/histograms");
+        let mut shown = page["histograms"].as_array().expect("a list").iter();
+        shown.any(|shown| shown["route"] == "front" && shown["count"] == 10)
+    });
 }
 
 #[test]

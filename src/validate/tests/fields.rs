@@ -73,10 +73,7 @@ const HONOURED: &[&str] = &[
     "ServiceEntry spec.endpoints[].serviceAccount",
 ];
 /// Told although the field above them is honoured, with the value that is used here.
-const TOLD: &[&str] = &[
-    "VirtualService spec.http[].match[].statPrefix",
-    "DestinationRule POLICY.retryBudget.budgetInterval",
-];
+const TOLD: &[&str] = &["DestinationRule POLICY.retryBudget.budgetInterval"];
 
 /// The policies of a DestinationRule, its subsets and ports have the same blocks.
 fn folded(field: &str) -> String {
