@@ -134,20 +134,8 @@ pub async fn begin(
     // In a slot of its own: most requests need no new connection, and it must not enlarge them.
     let connecting =
         context.connects.place(|| new_connection(context, configured, wanted, &endpoint, client));
-    match connecting.await {
-        Ok((connection, reused)) => Ok(Attempt { connection, reused, endpoint }),
-        Err(error) => {
-            let outcome = match error {
-                ProxyError::UpstreamConnect => Some(Outcome::Failed),
-                ProxyError::UpstreamConnectTimeout => Some(Outcome::TimedOut),
-                _ => None,
-            };
-            if let Some(outcome) = outcome {
-                endpoint.report(context, outcome);
-            }
-            Err(error)
-        }
-    }
+    let (connection, reused) = connecting.await?;
+    Ok(Attempt { connection, reused, endpoint })
 }
 
 /// Pick an endpoint, and note it in the record of the request.
@@ -220,7 +208,7 @@ async fn new_connection(
 ) -> Result<(Connection, bool), ProxyError> {
     let pool = &*endpoint.pool;
     let Some(limiter) = endpoint.limiter() else {
-        return Ok((connect(context, configured, wanted.limit, pool, client).await?, false));
+        return Ok((connect(context, configured, wanted.limit, endpoint, client).await?, false));
     };
     let Some(_pending) = limiter.take(Counted::Pending) else { return Err(overflow(context)) };
     loop {
@@ -229,7 +217,8 @@ async fn new_connection(
         let anyway = || (!pool.has_limited()).then(|| limiter.take_anyway(Counted::Connection));
         if let Some(ticket) = limiter.take(Counted::Connection).or_else(anyway) {
             let place = pool.place(ticket);
-            let mut connection = connect(context, configured, wanted.limit, pool, client).await?;
+            let mut connection =
+                connect(context, configured, wanted.limit, endpoint, client).await?;
             connection.place = Some(place);
             return Ok((connection, false));
         }
@@ -274,13 +263,13 @@ async fn connect(
     context: &WorkerContext,
     configured: &Cluster,
     limit: Duration,
-    pool: &EndpointPool,
+    endpoint: &Endpoint,
     client: Option<&Rc<ClientAddresses>>,
 ) -> Result<Connection, ProxyError> {
     let connecting = async {
         let timeout = configured.connect_timeout.min(limit);
         let keepalive = configured.tcp_keepalive.as_deref();
-        let address = pool.address();
+        let address = endpoint.pool.address();
         let stream =
             crate::net::connect::connect(address, timeout, context.driver, keepalive).await?;
         if let Some(version) = configured.proxy_protocol {
@@ -307,11 +296,13 @@ async fn connect(
                 counters.upstream_connect_failures += u64::from(!timed_out);
                 counters.upstream_connect_timeouts += u64::from(timed_out);
             });
-            Err(if timed_out {
-                ProxyError::UpstreamConnectTimeout
+            if timed_out {
+                endpoint.report(context, Outcome::TimedOut);
+                Err(ProxyError::UpstreamConnectTimeout)
             } else {
-                ProxyError::UpstreamConnect
-            })
+                endpoint.report(context, Outcome::Failed);
+                Err(ProxyError::UpstreamConnect)
+            }
         }
     }
 }

@@ -106,7 +106,6 @@ pub async fn forward(
         }
         let (responded, nothing_sent) =
             send_and_relay(&flight, receiver, scratch, &mut body, &mut pump, &mut attempt).await;
-
         let error = match responded {
             Responded::Retry(status) => {
                 attempt.report(flight.context, Outcome::Response(status));
@@ -136,7 +135,7 @@ pub async fn forward(
         if let Some(error) = error {
             let safe = flight.plan.idempotent || nothing_sent;
             if stale && safe && at_hand && !fresh {
-                // The same endpoint is as good as any other for a fresh flight.downstream.
+                // The same endpoint is as good as any other for a fresh connection.
                 (fresh, at_once) = (true, true);
                 scratch.tried.pop();
             } else if !flight.retries.take_after(error, nothing_sent, at_hand, &mut scratch.info) {

@@ -159,6 +159,32 @@ fn the_timeout_of_a_route_ends_the_wait() {
 }
 
 #[test]
+fn a_wait_is_not_the_fault_of_the_endpoint() {
+    let (upstream, answer, comes) = patient();
+    let policy = "{connectionPool: {tcp: {maxConnections: 1}}, \
+                  outlierDetection: {consecutive5xxErrors: 1, maxEjectionPercent: 100}}";
+    let hurried = "  - match: [{uri: {prefix: /hurried}}]\n    timeout: 200ms\n    \
+                   route: [{destination: {host: up}}]\n  - route: [{destination: {host: up}}]\n";
+    let gateway = Gateway::start_with(
+        &[
+            ("rule.yaml", &manifests::policy("up", policy)),
+            ("routes.yaml", &manifests::any_host(hurried)),
+            ("service.yaml", &manifests::service("up", &[upstream.address])),
+        ],
+        &["--workers", "1"],
+    );
+    let mut first = Raw::connect(gateway.address);
+    first.send(GET);
+    came(&comes);
+    let second =
+        exchange(gateway.address, "GET /hurried HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert!(second.starts_with("HTTP/1.1 504 "), "{second}");
+    answer.send(()).expect("it waits");
+    assert_eq!(first.response().status, 200);
+    assert_eq!(gateway.metrics().sum("ringress_outlier_changes_total", &[]), 0.0);
+}
+
+#[test]
 fn retries_have_a_limit_and_a_budget() {
     for (policy, allowed) in [
         ("{connectionPool: {http: {maxRetries: 1}}}", 1),
