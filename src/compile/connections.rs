@@ -3,12 +3,13 @@
 
 use super::CompileOptions;
 use super::listeners::{self, BoundServer, ListenerPort, ServerKind};
-use super::naming::{self, resolve_gateway};
+use super::naming;
 use super::routes::{RouteCompiler, ServerContext};
 use super::virtual_hosts::{bound_hosts, candidates};
 use crate::config::gateway::TlsMode;
 use crate::config::virtual_service::VirtualService;
 use crate::config::{Diagnostic, Object, ResourceSet, Severity};
+use crate::router::host::DomainError;
 use crate::snapshot::{ConnectionPort, ConnectionRoute};
 
 /// The ports that `http`, those of requests in clear text, do not take.
@@ -77,12 +78,9 @@ fn applies(
     context: &ServerContext<'_>,
     options: &CompileOptions,
 ) -> bool {
-    let named = |name: &String| {
-        resolve_gateway(name, &owner.meta.namespace, &options.cluster_domain)
-            .is_some_and(|(namespace, name)| format!("{namespace}/{name}") == context.gateway)
-    };
-    port.is_none_or(|port| port == u32::from(context.number))
-        && (gateways.is_empty() || gateways.iter().any(named))
+    let namespace = &owner.meta.namespace;
+    context.has_port(port)
+        && (gateways.is_empty() || context.is_named(gateways, namespace, &options.cluster_domain))
 }
 
 /// The `tls` routes of a VirtualService: each match has the server names that are free.
@@ -102,7 +100,7 @@ fn by_name(
             let field = format!("spec.tls[{index}].match[{at}]");
             let number = connections.routes.len();
             for name in &condition.sni_hosts {
-                if !connections.names.insert(name, number) {
+                if let Err(DomainError::Taken(_)) = connections.names.insert(name, number) {
                     let message = format!("`{name}` is taken by an earlier rule");
                     let help = "remove it here or there: the first rule keeps it";
                     let field = format!("{field}.sniHosts");
@@ -150,7 +148,7 @@ fn whole(
     };
     let mut free = false;
     for name in &server_names {
-        free |= connections.names.insert(name, number);
+        free |= connections.names.insert(name, number).is_ok();
     }
     // Of two servers on one TCP port the first counts.
     if free {

@@ -34,6 +34,21 @@ pub struct ServerContext<'c> {
     pub namespace: &'c str,
 }
 
+impl ServerContext<'_> {
+    /// May a match with this `port` be of the server?
+    pub fn has_port(&self, port: Option<u32>) -> bool {
+        port.is_none_or(|port| port == u32::from(self.number))
+    }
+
+    /// Is its Gateway one of those that an object of `namespace` names?
+    pub fn is_named(&self, gateways: &[String], namespace: &str, cluster_domain: &str) -> bool {
+        gateways.iter().any(|name| {
+            resolve_gateway(name, namespace, cluster_domain)
+                .is_some_and(|(of, name)| format!("{of}/{name}") == self.gateway)
+        })
+    }
+}
+
 /// Makes the routes of a snapshot.
 pub struct RouteCompiler<'r> {
     cluster_domain: &'r str,
@@ -137,15 +152,12 @@ impl<'r> RouteCompiler<'r> {
         namespace: &str,
         context: &ServerContext<'_>,
     ) -> bool {
-        if condition.port.is_some_and(|port| port != u32::from(context.number)) {
+        if !context.has_port(condition.port) {
             return false;
         }
         if !condition.gateways.is_empty() {
             // Then the source is not looked at (behaviour 3.4).
-            return condition.gateways.iter().any(|name| {
-                resolve_gateway(name, namespace, self.cluster_domain)
-                    .is_some_and(|(of, name)| format!("{of}/{name}") == context.gateway)
-            });
+            return context.is_named(&condition.gateways, namespace, self.cluster_domain);
         }
         let labels_fit = condition
             .source_labels

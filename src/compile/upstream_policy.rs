@@ -58,8 +58,7 @@ impl<'p> UpstreamPolicy<'p> {
 
     /// Put them into `cluster`; what needs its endpoints is left to others.
     pub fn apply(&self, cluster: &mut Cluster) {
-        let tcp = self.connection_pool.and_then(|pool| pool.tcp.as_ref());
-        let http = self.connection_pool.and_then(|pool| pool.http.as_ref());
+        let (tcp, http) = (self.tcp(), self.http());
         cluster.connect_timeout =
             tcp.and_then(|tcp| tcp.connect_timeout).map_or(CONNECT_TIMEOUT, Duration::from);
         cluster.proxy_protocol = self.proxy_protocol.map(|protocol| match protocol.version {
@@ -99,9 +98,16 @@ impl<'p> UpstreamPolicy<'p> {
         cluster.outlier_detection = self.outlier_detection.map(outlier_detection).map(Box::new);
     }
 
+    fn tcp(&self) -> Option<&'p config::TcpSettings> {
+        self.connection_pool.and_then(|pool| pool.tcp.as_ref())
+    }
+
+    fn http(&self) -> Option<&'p config::HttpSettings> {
+        self.connection_pool.and_then(|pool| pool.http.as_ref())
+    }
+
     fn limits(&self) -> Option<ClusterLimits> {
-        let tcp = self.connection_pool.and_then(|pool| pool.tcp.as_ref());
-        let http = self.connection_pool.and_then(|pool| pool.http.as_ref());
+        let (tcp, http) = (self.tcp(), self.http());
         let budget = self.retry_budget.map(|budget| RetryLimit::Budget {
             percent: budget.percent.unwrap_or(20.0),
             least: budget.min_retry_concurrency.unwrap_or(3),

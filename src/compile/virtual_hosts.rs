@@ -90,8 +90,7 @@ pub fn compile<'r>(
         }
         // The redirect needs no VirtualService: every host of the server has it (behaviour 2.7.3).
         for host in written_hosts(server.server).into_iter().filter(|_| redirects) {
-            let host = host.rsplit('/').next().unwrap_or_default();
-            domains.of(host.to_ascii_lowercase()).redirects = true;
+            domains.of(naming::without_namespace(host)).redirects = true;
         }
     }
     let mut table = RouteTable::default();

@@ -23,7 +23,7 @@ use crate::proxy::request::{self, Decision, Plan};
 use crate::proxy::scratch::Scratch;
 use crate::proxy::{ListenerSlot, Replica, WorkerContext, header_edits, local_reply};
 use crate::router::RouteTable;
-use crate::snapshot::{Forward, RetryPolicy, Route, RouteAction, Snapshot};
+use crate::snapshot::{Destination, Forward, RetryPolicy, Route, RouteAction, Snapshot};
 use crate::upstream::{ClusterStates, Pick, SharedClusters};
 
 /// How often chance is asked for a destination that it has not led to. One that gets a thousandth of
@@ -341,24 +341,8 @@ impl Request<'_> {
                 json!({ "name": names.route, "virtualService": names.virtual_service });
         }
         let Some((route, forward)) = self.forward(scratch) else { return };
-        let total = match forward {
-            Forward::One(_) => 1,
-            Forward::Several { total_weight, .. } => *total_weight,
-        };
         let all = forward.destinations().iter().map(|destination| {
-            let cluster = destination.cluster.map(|cluster| snapshot.cluster(cluster));
-            let endpoints = cluster.iter().flat_map(|cluster| &cluster.endpoints).map(|endpoint| {
-                json!({ "address": endpoint.address.to_string(), "healthy": endpoint.healthy })
-            });
-            let weight = f64::from(destination.weight);
-            let mut told = json!({
-                "cluster": cluster.map(|cluster| &cluster.name),
-                "percent": if is_one(forward) { 100.0 } else { weight * 100.0 / total as f64 },
-                "endpoints": endpoints.collect::<Vec<_>>(),
-                "resolvedAtRunTime": cluster
-                    .and_then(|cluster| cluster.resolved.as_ref())
-                    .map(|resolved| &resolved.names),
-            });
+            let mut told = describe_destination(snapshot, forward, destination);
             if let Some(error) = self.error_of(destination.cluster) {
                 told["reply"] = reply_of_error(error);
             }
@@ -386,6 +370,32 @@ impl Request<'_> {
             });
         }
     }
+}
+
+/// A destination of `forward`: its cluster, its share and its endpoints.
+pub(super) fn describe_destination(
+    snapshot: &Snapshot,
+    forward: &Forward,
+    destination: &Destination,
+) -> Value {
+    let cluster = destination.cluster.map(|cluster| snapshot.cluster(cluster));
+    let endpoints = cluster.iter().flat_map(|cluster| &cluster.endpoints).map(
+        |endpoint| json!({ "address": endpoint.address.to_string(), "healthy": endpoint.healthy }),
+    );
+    let percent = match forward {
+        Forward::One(_) => 100.0,
+        Forward::Several { total_weight, .. } => {
+            f64::from(destination.weight) * 100.0 / *total_weight as f64
+        }
+    };
+    json!({
+        "cluster": cluster.map(|cluster| &cluster.name),
+        "percent": percent,
+        "endpoints": endpoints.collect::<Vec<_>>(),
+        "resolvedAtRunTime": cluster
+            .and_then(|cluster| cluster.resolved.as_ref())
+            .map(|resolved| &resolved.names),
+    })
 }
 
 fn is_one(forward: &Forward) -> bool {

@@ -3,8 +3,9 @@
 
 use serde_json::{Value, json};
 
+use super::answer::describe_destination;
 use super::{AskError, ExplainError};
-use crate::snapshot::{Forward, Snapshot};
+use crate::snapshot::Snapshot;
 
 /// A connection that is asked about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +52,7 @@ pub fn connection(snapshot: &Snapshot, asked: &AskedConnection) -> Result<Value,
         let open = if open.is_empty() { "none".to_owned() } else { open.join(", ") };
         return Err(ExplainError::NoSuchPort { port: asked.port, open });
     };
-    let found = port.names.find(asked.name.as_deref());
+    let found = port.find(asked.name.as_deref());
     let routes = port.routes.iter().enumerate().map(|(number, route)| {
         json!({
             "name": route.field,
@@ -62,20 +63,9 @@ pub fn connection(snapshot: &Snapshot, asked: &AskedConnection) -> Result<Value,
         })
     });
     let forward = found.and_then(|number| port.routes.get(number)).map(|route| &route.forward);
-    let total = match forward {
-        Some(Forward::Several { total_weight, .. }) => *total_weight,
-        _ => 1,
-    };
-    let destinations = forward.into_iter().flat_map(Forward::destinations).map(|destination| {
-        let cluster = destination.cluster.map(|id| snapshot.cluster(id));
-        let endpoints = cluster.iter().flat_map(|cluster| &cluster.endpoints).map(|endpoint| {
-            json!({ "address": endpoint.address.to_string(), "healthy": endpoint.healthy })
-        });
-        json!({
-            "cluster": cluster.map(|cluster| &cluster.name),
-            "percent": f64::from(destination.weight) * 100.0 / total as f64,
-            "endpoints": endpoints.collect::<Vec<_>>(),
-        })
+    let destinations = forward.into_iter().flat_map(|forward| {
+        let tell = |destination| describe_destination(snapshot, forward, destination);
+        forward.destinations().iter().map(tell)
     });
     Ok(json!({
         "listener": { "address": port.address.to_string(), "gateways": port.gateways },

@@ -138,13 +138,7 @@ pub fn edit_request(
 pub fn edit_response(scratch: &mut Scratch, downstream: &Downstream) {
     let Scratch { response: out, spare, response_edits: waiting, info, .. } = scratch;
     if !waiting.cookie.is_empty() {
-        edit(
-            out,
-            spare,
-            None,
-            |_| false,
-            |out, _| write_field(out, b"set-cookie", &waiting.cookie),
-        );
+        append_field(out, spare, |out| write_field(out, b"set-cookie", &waiting.cookie));
     }
     let Some((replica, route, destination)) = &waiting.at else { return };
     let Some(policy) = replica.snapshot.route(*route).policy.as_deref() else { return };
@@ -199,6 +193,12 @@ fn append(
             out.extend_from_slice(b"\r\n");
         }
     }
+}
+
+/// Put what `write` writes, whole fields, at the end of the head in `out`, which a body may follow;
+/// `spare` is working memory.
+pub fn append_field(out: &mut Vec<u8>, spare: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    edit(out, spare, None, |_| false, |out, _| write(out));
 }
 
 /// Write the head anew without the dropped fields and with what `append` writes, in place of the old

@@ -63,17 +63,13 @@ pub fn write_error(
     }
     write(context, plan, &answer, error.grpc_status(), keep_alive, scratch);
     if error == ProxyError::UpstreamOverflow {
-        insert_field(&mut scratch.response, b"x-envoy-overloaded: true\r\n");
+        header_edits::append_field(&mut scratch.response, &mut scratch.spare, |out| {
+            out.extend_from_slice(b"x-envoy-overloaded: true\r\n");
+        });
     }
     let is_head = plan.is_some_and(|plan| plan.is_head);
     let body_bytes = if is_head || scratch.info.grpc { 0 } else { answer.body.len() };
     written(downstream, answer.status, body_bytes, scratch);
-}
-
-/// Put a field behind the status line of a head.
-fn insert_field(head: &mut Vec<u8>, field: &[u8]) {
-    let end = memchr::memchr(b'\n', head).map_or(head.len(), |at| at + 1);
-    head.splice(end..end, field.iter().copied());
 }
 
 /// Answer as a route is configured to: a redirect, a fixed response, or what its CORS policy says to a

@@ -3,6 +3,7 @@
 //! `docs/answers.md` is this table as text; a test compares the two.
 
 use super::error::{Answer, ProxyError};
+use super::header_edits;
 use crate::snapshot::{RouteAction, RouteNames};
 use crate::stream_info::ResponseFlags;
 
@@ -117,13 +118,11 @@ pub fn write_header(
     details: &'static str,
     of_route: &[u8],
 ) {
-    let Some(end) = memchr::memmem::find(out, b"\r\n\r\n") else { return };
-    let (head, rest) = out.split_at(end + 2);
-    spare.clear();
-    for part in [head, b"x-ringress-reason: ", details.as_bytes(), of_route, b"\r\n", rest] {
-        spare.extend_from_slice(part);
-    }
-    std::mem::swap(out, spare);
+    header_edits::append_field(out, spare, |out| {
+        for part in [b"x-ringress-reason: ", details.as_bytes(), of_route, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    });
 }
 
 #[cfg(test)]

@@ -8,14 +8,12 @@ pub mod explain;
 pub mod host;
 pub mod matcher;
 pub mod path_index;
-pub mod server_name;
 pub mod string_match;
 pub mod substitution;
 pub mod table;
 pub mod weighted;
 
 pub use matcher::{HeaderMatch, Matcher, QueryMatch};
-pub use server_name::ServerNameTable;
 pub use string_match::{PatternError, StringMatch};
 pub use substitution::{Substitution, SubstitutionError};
 pub use table::{BuildError, Lookup, RouteEntry, RouteTable, VirtualHost};

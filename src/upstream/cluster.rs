@@ -96,9 +96,9 @@ impl ClusterState {
     }
 
     /// Called every now and then: endpoints that are new get more of their weight.
-    pub fn warm(&self, cluster: &Cluster, now_ms: u64, start: usize) {
+    pub fn warm(&self, cluster: &Cluster, now_ms: u64, random: &mut fastrand::Rng) {
         if self.warming.get() {
-            self.select(cluster, now_ms, start);
+            self.select(cluster, now_ms, random.usize(..));
         }
     }
 
@@ -246,7 +246,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(1);
         let any = Pick { tried: &[], avoid_tried: true, elsewhere: false, hash: None };
         let mut share = |now_ms| {
-            cluster.warm(&snapshot.clusters[0], now_ms, 0);
+            cluster.warm(&snapshot.clusters[0], now_ms, &mut random);
             let pick = |_| cluster.pick(&snapshot.clusters[0], &mut random, &any, now_ms);
             (0..1100).map(pick).filter(|picked| picked.is_some_and(|(at, _)| at == 1)).count()
         };

@@ -58,6 +58,7 @@ impl Selection {
         start: usize,
     ) -> Selection {
         let states: Vec<EndpointState> = (0..cluster.endpoints.len()).map(state).collect();
+        let warming = states.iter().any(|state| state.warmth < 1.0);
         let groups = match &cluster.grouping {
             Grouping::One => 1,
             Grouping::Priorities => {
@@ -88,7 +89,6 @@ impl Selection {
             Selection { groups: Vec::new(), total_load: 0, group_of: vec![NOWHERE; states.len()] };
         for (number, Load { load, panics }) in loads.into_iter().enumerate() {
             let number = number as u16;
-            let warming = states.iter().any(|state| state.warmth < 1.0);
             let members: Vec<(usize, u32)> = cluster
                 .endpoints
                 .iter()

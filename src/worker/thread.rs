@@ -302,8 +302,7 @@ fn sweep_upstreams(context: &WorkerContext) {
         {
             returned += detector.sweep(shared.milliseconds(now));
         }
-        let start = context.random.borrow_mut().usize(..);
-        cluster.warm(configured, now_ms, start);
+        cluster.warm(configured, now_ms, &mut context.random.borrow_mut());
     }
     context.count(|counters, gauges| {
         counters.outlier_returns += returned;

@@ -66,6 +66,8 @@ spec:
   tls:
   - match: [{gateways: [second], sniHosts: [c.example.com]}]
     route: [{destination: {host: two}}]
+  - match: [{port: 8443, sniHosts: [c.example.com]}]
+    route: [{destination: {host: one}, weight: 30}, {destination: {host: two}, weight: 0}]
 ---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -129,6 +131,8 @@ fn connections_go_where_their_name_or_port_says() {
         // Of two rules for one name the first VirtualService's counts.
         ("tls://b.example.com:443", "default/a-names spec.tls[1].match[1]", shared()),
         ("tls://c.example.com:443", "default/a-names spec.tls[0].match[0]", one("wild")),
+        // One of several that has a weight gets all.
+        ("tls://c.example.com:8443", "default/c-elsewhere spec.tls[1].match[0]", one("one")),
         ("tls://other.org:443", "", vec![]),
         ("tcp://:3306", "default/d-bytes spec.tcp[1]", one("one")),
     ] {
