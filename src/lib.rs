@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | 0 | [`limits`], [`ids`] | both |
 //! | 1 | [`http`], [`stream_info`], [`net`], [`metrics`] | data |
-//! | 2 | [`http1`], [`router`], [`access_log`] | data |
+//! | 2 | [`http1`], [`http2`], [`tls`], [`router`], [`access_log`] | data |
 //! | 3 | [`snapshot`] | both: what the two sides exchange |
 //! | 4 | [`upstream`] | data |
 //! | 5 | [`proxy`] | data |
@@ -30,7 +30,9 @@ pub mod stream_info;
 
 pub mod access_log;
 pub mod http1;
+pub mod http2;
 pub mod router;
+pub mod tls;
 
 pub mod snapshot;
 

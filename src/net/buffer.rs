@@ -66,6 +66,17 @@ impl Buffer {
         self.spare().saturating_sub(tail).min(self.limit)
     }
 
+    /// Where the next receive may put bytes, all of them initialised.
+    pub fn receivable_bytes(&mut self) -> &mut [u8] {
+        let count = self.receivable();
+        &mut self.storage[self.end..self.end + count]
+    }
+
+    /// `count` bytes were put into [`Buffer::receivable_bytes`].
+    pub fn received(&mut self, count: usize) {
+        self.end += count.min(self.receivable());
+    }
+
     /// Let the next receives bring at most `bytes` each, until the window is cleared: a body of
     /// known length is read without touching the next message.
     pub fn limit_receive(&mut self, bytes: u64) {

@@ -21,7 +21,7 @@ pub use buffer::{Buffer, BufferPool};
 pub use connect::TcpKeepalive;
 pub use hostname::hostname;
 pub use pooled_future::{FuturePool, PooledFuture};
-pub use stream::Stream;
+pub use stream::{Layer, Stream};
 
 use std::time::Duration;
 

@@ -1,52 +1,96 @@
-//! A TCP connection.
+//! A connection: a TCP socket, or a layer over one (TLS, a stream of HTTP/2).
 
 use std::cell::UnsafeCell;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use monoio::buf::IoBuf;
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
+use pin_project_lite::pin_project;
 
 use super::buffer::Buffer;
 
-/// A TCP connection. A cheap handle: clones name the same socket, which is closed when the last of
+/// Bytes both ways over something that is not a bare socket. What a layer has received and nobody
+/// took stays in it: a receive that is dropped loses nothing. One task at a time receives, one sends
+/// (they may be the same); each is woken by the last waker it was polled with.
+pub trait Layer {
+    /// Bytes into `into`, which is not empty. 0: the peer has finished sending in order.
+    fn poll_receive(&self, task: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>>;
+    /// Take some of `bytes`, which are not empty. Ready means that they were passed on (to the socket,
+    /// or as far as the peer's flow control lets them go), not only stored here.
+    fn poll_send(&self, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+    /// Shut one direction or both down; who waits in them is woken.
+    fn shutdown(&self, how: Shutdown);
+    /// Make the close that follows one that the peer cannot take for an orderly end.
+    fn reset_on_close(&self);
+    /// Has the peer reset, or have both directions been closed?
+    fn is_dead(&self) -> bool;
+    /// Our end's address.
+    fn local_address(&self) -> Option<SocketAddr>;
+}
+
+/// A connection. A cheap handle: clones name the same one, which is closed when the last of
 /// them, and the last operation in flight, are gone. Reading and writing may run at the same time;
 /// two reads, or two writes, may not be in flight together (their bytes would interleave).
 #[derive(Clone)]
 pub struct Stream {
-    socket: Rc<UnsafeCell<TcpStream>>,
+    // A thin pointer: handles lie in the futures of every request.
+    kind: Rc<Kind>,
+}
+
+enum Kind {
+    Socket(UnsafeCell<TcpStream>),
+    Layer(Box<dyn Layer>),
 }
 
 impl Stream {
     pub(super) fn new(socket: TcpStream) -> Stream {
-        Stream { socket: Rc::new(UnsafeCell::new(socket)) }
+        Stream { kind: Rc::new(Kind::Socket(UnsafeCell::new(socket))) }
     }
 
-    /// Receive behind the window of `buffer`. The operation is submitted at once, before the
-    /// future is polled. 0 bytes: the peer has finished sending, or the buffer is full.
+    /// A connection over a layer.
+    pub fn over(layer: impl Layer + 'static) -> Stream {
+        Stream { kind: Rc::new(Kind::Layer(Box::new(layer))) }
+    }
+
+    /// Receive behind the window of `buffer`. On a socket the operation is submitted at once, before
+    /// the future is polled. 0 bytes: the peer has finished sending, or the buffer is full.
     #[inline]
     pub fn receive(
         &self,
         buffer: Buffer,
     ) -> impl Future<Output = (io::Result<usize>, Buffer)> + 'static {
-        // SAFETY: the exclusive reference lives only for this call: the runtime's `read` submits
-        // the operation, and its future owns a counted handle of the descriptor and the buffer,
-        // not the stream. No other reference into the cell is alive during the call. (Wrapping the
-        // future to hold the stream too would double its size in every future above.)
-        unsafe { &mut *self.socket.get() }.read(buffer)
+        match &*self.kind {
+            Kind::Socket(socket) => {
+                // SAFETY: the exclusive reference lives only for this call: the runtime's `read` submits
+                // the operation, and its future owns a counted handle of the descriptor and the buffer,
+                // not the stream. No other reference into the cell is alive during the call. (Wrapping
+                // the future to hold the stream too would double its size in every future above.)
+                let operation = unsafe { &mut *socket.get() }.read(buffer);
+                Receiving::Socket { operation }
+            }
+            Kind::Layer(_) => Receiving::Layer { stream: self.clone(), buffer: Some(buffer) },
+        }
     }
 
-    /// Send some of `bytes`; submitted at once.
+    /// Send some of `bytes`; on a socket submitted at once.
     #[inline]
     pub fn send<B: IoBuf>(
         &self,
         bytes: B,
     ) -> impl Future<Output = (io::Result<usize>, B)> + 'static {
-        // SAFETY: as in `receive`.
-        unsafe { &mut *self.socket.get() }.write(bytes)
+        match &*self.kind {
+            Kind::Socket(socket) => {
+                // SAFETY: as in `receive`.
+                Sending::Socket { operation: unsafe { &mut *socket.get() }.write(bytes) }
+            }
+            Kind::Layer(_) => Sending::Layer { stream: self.clone(), bytes: Some(bytes) },
+        }
     }
 
     /// Send the whole window of `buffer`, which comes back empty.
@@ -91,6 +135,10 @@ impl Stream {
     /// Shut one direction or both down. Operations in flight in that direction end at once: this is
     /// how deadlines and drains wake a waiting connection.
     pub fn shutdown(&self, how: Shutdown) {
+        let descriptor = match &*self.kind {
+            Kind::Socket(socket) => descriptor(socket),
+            Kind::Layer(layer) => return layer.shutdown(how),
+        };
         let how = match how {
             Shutdown::Read => libc::SHUT_RD,
             Shutdown::Write => libc::SHUT_WR,
@@ -98,17 +146,21 @@ impl Stream {
         };
         // SAFETY: a plain system call on a descriptor that this handle keeps open. It fails only
         // when the peer is gone already, which the next operation reports.
-        unsafe { libc::shutdown(self.descriptor(), how) };
+        unsafe { libc::shutdown(descriptor, how) };
     }
 
     /// Make the close that follows send a reset instead of an orderly end, so that the peer cannot
     /// take a cut body for a whole one.
     pub fn reset_on_close(&self) {
+        let descriptor = match &*self.kind {
+            Kind::Socket(socket) => descriptor(socket),
+            Kind::Layer(layer) => return layer.reset_on_close(),
+        };
         let linger = libc::linger { l_onoff: 1, l_linger: 0 };
         // SAFETY: the option's value is a live `linger` of exactly the length given.
         unsafe {
             libc::setsockopt(
-                self.descriptor(),
+                descriptor,
                 libc::SOL_SOCKET,
                 libc::SO_LINGER,
                 std::ptr::from_ref(&linger).cast(),
@@ -120,7 +172,11 @@ impl Stream {
     /// Has the peer reset, or have both directions been closed? (Not when it only finished sending.)
     /// A system call: not for the hot path.
     pub fn is_dead(&self) -> bool {
-        let mut poll = libc::pollfd { fd: self.descriptor(), events: 0, revents: 0 };
+        let descriptor = match &*self.kind {
+            Kind::Socket(socket) => descriptor(socket),
+            Kind::Layer(layer) => return layer.is_dead(),
+        };
+        let mut poll = libc::pollfd { fd: descriptor, events: 0, revents: 0 };
         // SAFETY: one live `pollfd`, and a zero time-out.
         let ready = unsafe { libc::poll(&mut poll, 1, 0) };
         ready == 1 && poll.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0
@@ -128,12 +184,95 @@ impl Stream {
 
     /// Our end's address.
     pub fn local_address(&self) -> Option<SocketAddr> {
-        // SAFETY: a reference that lives for this call only; see `receive`.
-        unsafe { &*self.socket.get() }.local_addr().ok()
+        match &*self.kind {
+            // SAFETY: a reference that lives for this call only; see `receive`.
+            Kind::Socket(socket) => unsafe { &*socket.get() }.local_addr().ok(),
+            Kind::Layer(layer) => layer.local_address(),
+        }
     }
+}
 
-    fn descriptor(&self) -> RawFd {
-        // SAFETY: a reference that lives for this call only; see `receive`.
-        unsafe { &*self.socket.get() }.as_raw_fd()
+fn descriptor(socket: &UnsafeCell<TcpStream>) -> RawFd {
+    // SAFETY: a reference that lives for this call only; see `Stream::receive`.
+    unsafe { &*socket.get() }.as_raw_fd()
+}
+
+pin_project! {
+    /// A receive under way.
+    #[project = ReceivingState]
+    enum Receiving<F> {
+        Socket { #[pin] operation: F },
+        Layer { stream: Stream, buffer: Option<Buffer> },
+    }
+}
+
+impl<F: Future<Output = (io::Result<usize>, Buffer)>> Future for Receiving<F> {
+    type Output = (io::Result<usize>, Buffer);
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            ReceivingState::Socket { operation } => operation.poll(task),
+            ReceivingState::Layer { stream, buffer } => {
+                let Kind::Layer(layer) = &*stream.kind else { return Poll::Pending };
+                let Some(mut receiving) = buffer.take() else { return Poll::Pending };
+                let free = receiving.receivable_bytes();
+                let polled = match free.is_empty() {
+                    true => Poll::Ready(Ok(0)),
+                    false => layer.poll_receive(task, free),
+                };
+                match polled {
+                    Poll::Ready(outcome) => {
+                        if let Ok(count) = outcome {
+                            receiving.received(count);
+                        }
+                        Poll::Ready((outcome, receiving))
+                    }
+                    Poll::Pending => {
+                        *buffer = Some(receiving);
+                        Poll::Pending
+                    }
+                }
+            }
+        }
+    }
+}
+
+pin_project! {
+    /// A send under way.
+    #[project = SendingState]
+    enum Sending<F, B> {
+        Socket { #[pin] operation: F },
+        Layer { stream: Stream, bytes: Option<B> },
+    }
+}
+
+impl<B: IoBuf, F: Future<Output = (io::Result<usize>, B)>> Future for Sending<F, B> {
+    type Output = (io::Result<usize>, B);
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            SendingState::Socket { operation } => operation.poll(task),
+            SendingState::Layer { stream, bytes } => {
+                let Kind::Layer(layer) = &*stream.kind else { return Poll::Pending };
+                let Some(sending) = bytes.take() else { return Poll::Pending };
+                // SAFETY: by the contract of `IoBuf` so many initialised bytes lie there for as long as
+                // the value is not moved or changed, and it is neither during the call.
+                let slice =
+                    unsafe { std::slice::from_raw_parts(sending.read_ptr(), sending.bytes_init()) };
+                let polled = match slice.is_empty() {
+                    true => Poll::Ready(Ok(0)),
+                    false => layer.poll_send(task, slice),
+                };
+                match polled {
+                    Poll::Ready(outcome) => Poll::Ready((outcome, sending)),
+                    Poll::Pending => {
+                        *bytes = Some(sending);
+                        Poll::Pending
+                    }
+                }
+            }
+        }
     }
 }

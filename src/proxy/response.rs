@@ -141,6 +141,10 @@ pub async fn relay(
         upstream.begin_receive(buffer);
     };
 
+    // Taken apart: what is not needed to the end must not lie in the future until then.
+    let until_close = matches!(head.body, BodyLength::UntilClose);
+    let (upstream_keep_alive, keep_alive) =
+        (head.upstream_keep_alive && !until_close, head.keep_alive);
     buffer.skip(head.head_bytes);
     let mut body = ResponseBody::new(head.body, head.chunked_to_client);
     let Ok(mut step) = body.take(&mut buffer) else {
@@ -192,16 +196,11 @@ pub async fn relay(
         }
         if step.done {
             flight.downstream.send_until(u64::MAX);
-            let reusable = head.upstream_keep_alive
-                && !step.excess
-                && flight.progress.request_done.get()
-                && !matches!(head.body, BodyLength::UntilClose);
+            let reusable =
+                upstream_keep_alive && !step.excess && flight.progress.request_done.get();
             body.record(scratch);
             finish_receive(flight.context, upstream, buffer, reusable);
-            return Responded::Complete {
-                upstream_reusable: reusable,
-                keep_alive: head.keep_alive,
-            };
+            return Responded::Complete { upstream_reusable: reusable, keep_alive };
         }
         buffer = body.next_buffer(flight.context, buffer);
         // The upstream may take as long as it likes; what it brings gets a whole deadline.
