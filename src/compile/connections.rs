@@ -1,163 +1,371 @@
-//! `tls` and `tcp` routes of VirtualServices → ports whose connections are routed as a whole (behaviour
-//! 2.8). At a gateway `port`, `gateways` and `sniHosts` decide; what else a match may say is of sidecars.
+//! Ports that take TLS or bytes: servers of Gateways, and `tls` and `tcp` routes of VirtualServices → what
+//! becomes of connections (behaviour 2.8). At a gateway `port`, `gateways` and `sniHosts` decide; what
+//! else a match may say is of sidecars.
 
 use super::CompileOptions;
-use super::listeners::{self, BoundServer, ListenerPort, ServerKind};
+use super::listeners::{BoundServer, ListenerPort, PortKind};
 use super::naming;
 use super::routes::{RouteCompiler, ServerContext};
-use super::virtual_hosts::{bound_hosts, candidates};
+use super::virtual_hosts::{self, bound_hosts, candidates};
 use crate::config::gateway::TlsMode;
-use crate::config::virtual_service::VirtualService;
+use crate::config::virtual_service::{RouteDestination, VirtualService};
 use crate::config::{Diagnostic, Object, ResourceSet, Severity};
+use crate::router::RouteTable;
 use crate::router::host::DomainError;
-use crate::snapshot::{ConnectionPort, ConnectionRoute};
+use crate::snapshot::{
+    BytesPort, Chain, ChainContent, ConnectionRoute, ConnectionRule, RuleOutcome, Serves, TlsPort,
+};
 
-/// The ports that `http`, those of requests in clear text, do not take.
-pub fn compile<'r>(
-    resources: &'r ResourceSet,
-    options: &CompileOptions,
-    http: &[ListenerPort<'_>],
-    routes: &mut RouteCompiler<'r>,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Vec<ConnectionPort> {
-    let candidates = candidates(resources, &options.namespace);
-    let mut made = Vec::new();
-    // Places that cannot be listened on are told with the servers that are served.
-    for port in listeners::compile(resources, options, ServerKind::Connections, &mut Vec::new()) {
-        // The first protocol keeps a port; that this one does not is told by validation (IST0145).
-        if http.iter().any(|taken| taken.address == port.address) {
-            continue;
+/// What compiling the connections of a port needs.
+pub struct ConnectionCompiler<'c, 'r> {
+    /// The manifests.
+    pub resources: &'r ResourceSet,
+    /// What else is known.
+    pub options: &'c CompileOptions,
+    /// Makes the destinations.
+    pub routes: &'c mut RouteCompiler<'r>,
+    /// Where the tables of servers that end TLS go.
+    pub route_tables: &'c mut Vec<RouteTable>,
+    /// What was found.
+    pub diagnostics: &'c mut Vec<Diagnostic>,
+}
+
+/// What a port has come to.
+#[derive(Default)]
+struct Made {
+    port: TlsPort,
+    rules: Vec<ConnectionRule>,
+    /// The route of a port of bytes.
+    bytes: Option<ConnectionRoute>,
+}
+
+/// Where a rule stands.
+struct Rule<'r> {
+    owner: &'r Object<VirtualService>,
+    field: String,
+    server_names: Vec<String>,
+    destinations: &'r [RouteDestination],
+}
+
+/// How the connections of a server are routed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Routing {
+    /// TLS ends here and holds HTTP.
+    Requests,
+    /// TLS ends here and holds something else: one `tcp` route.
+    Ended,
+    /// TLS is passed through: `tls` routes.
+    Passed,
+    /// The server name names a cluster.
+    Named,
+    /// No TLS: one `tcp` route.
+    Bytes,
+}
+
+impl Routing {
+    fn of(server: &BoundServer<'_>) -> Routing {
+        if !server.server.is_tls() {
+            return Routing::Bytes;
         }
-        let Some(first) = port.servers.first() else { continue };
-        let mut connections = ConnectionPort {
-            address: port.address,
-            number: first.number,
-            has_names: first.server.is_tls(),
-            gateways: port.gateways(),
-            names: Default::default(),
-            routes: Vec::new(),
-        };
+        // The zero value of the field (behaviour 2.5).
+        let mode = server.server.tls.as_ref().and_then(|tls| tls.mode);
+        match mode.unwrap_or(TlsMode::Passthrough) {
+            TlsMode::Passthrough => Routing::Passed,
+            TlsMode::AutoPassthrough => Routing::Named,
+            _ if server.server.protocol() == "TLS" => Routing::Ended,
+            _ => Routing::Requests,
+        }
+    }
+}
+
+impl<'r> ConnectionCompiler<'_, 'r> {
+    /// What `port` does with its connections. None: nothing, it is not listened on (behaviour 2.8.6).
+    pub fn compile(&mut self, port: &ListenerPort<'r>) -> Option<Serves> {
+        let mut made = Made::default();
         for server in &port.servers {
-            if server.server.is_tls() != connections.has_names {
+            match Routing::of(server) {
+                Routing::Requests => self.requests(server, port, &mut made),
+                // Its names are those of a mesh.
+                Routing::Named => {}
+                routing => self.connections(server, routing, &mut made),
+            }
+        }
+        let rules = made.rules.into();
+        match port.kind {
+            PortKind::Bytes => {
+                made.bytes.map(|route| Serves::Bytes(Box::new(BytesPort { route, rules })))
+            }
+            _ if made.port.chains.is_empty() => None,
+            _ => Some(Serves::Tls(Box::new(TlsPort { rules, ..made.port }))),
+        }
+    }
+
+    /// A server that ends TLS with HTTP in it has a route table of its own (behaviour 1.1).
+    fn requests(&mut self, server: &BoundServer<'r>, port: &ListenerPort<'r>, made: &mut Made) {
+        let names = server.server_names();
+        if let Err(taken) = made.claim(&names) {
+            self.left_out(server, &taken);
+            return;
+        }
+        let table = virtual_hosts::compile(
+            self.resources,
+            self.options,
+            std::slice::from_ref(server),
+            port.address.port(),
+            self.routes,
+            self.diagnostics,
+        );
+        let content = ChainContent::Requests { route_table: self.route_tables.len() };
+        self.route_tables.push(table);
+        made.port.chains.push(Chain {
+            name: server.table_name(),
+            server_names: names,
+            gateway: naming::qualified(&server.gateway.key()),
+            ends_tls: true,
+            content,
+        });
+    }
+
+    /// The `tls` or `tcp` routes that are bound to a server.
+    fn connections(&mut self, server: &BoundServer<'r>, routing: Routing, made: &mut Made) {
+        let gateway = naming::qualified(&server.gateway.key());
+        let options = self.options;
+        let context = ServerContext {
+            gateway: &gateway,
+            number: server.number,
+            labels: &options.labels,
+            namespace: &options.namespace,
+        };
+        let mut has_route = false;
+        for candidate in candidates(self.resources, &options.namespace) {
+            if bound_hosts(candidate, server, options).is_empty() {
                 continue;
             }
-            for candidate in &candidates {
-                let hosts = bound_hosts(candidate, server, options);
-                if hosts.is_empty() {
+            if routing == Routing::Passed {
+                self.by_name(candidate, &context, made);
+            } else {
+                self.whole(candidate, server, &context, made, &mut has_route);
+            }
+        }
+    }
+
+    /// Why a match is not of this server; none: it is.
+    fn excluded(
+        &self,
+        port: Option<u32>,
+        gateways: &[String],
+        owner: &Object<VirtualService>,
+        context: &ServerContext<'_>,
+    ) -> Option<String> {
+        if !context.has_port(port) {
+            return Some(format!("it is for port {}", port.unwrap_or(0)));
+        }
+        let namespace = &owner.meta.namespace;
+        let named = gateways.is_empty()
+            || context.is_named(gateways, namespace, &self.options.cluster_domain);
+        (!named).then(|| format!("it is for {}", gateways.join(", ")))
+    }
+
+    /// The `tls` routes of a VirtualService: each match is a chain, if all its names are free
+    /// (behaviour 2.8.3, 2.8.4).
+    fn by_name(
+        &mut self,
+        owner: &'r Object<VirtualService>,
+        context: &ServerContext<'_>,
+        made: &mut Made,
+    ) {
+        for (index, written) in owner.spec.tls.iter().enumerate() {
+            for (at, condition) in written.match_.iter().enumerate() {
+                let rule = Rule {
+                    owner,
+                    field: format!("spec.tls[{index}].match[{at}]"),
+                    server_names: condition.sni_hosts.clone(),
+                    destinations: &written.route,
+                };
+                // Another server of this port has brought it in.
+                if made.uses(&rule) {
                     continue;
                 }
-                let gateway = naming::qualified(&server.gateway.key());
-                let context = ServerContext {
-                    gateway: &gateway,
-                    number: server.number,
-                    labels: &options.labels,
-                    namespace: &options.namespace,
-                };
-                if passes_through(server) {
-                    by_name(candidate, &context, options, routes, &mut connections, diagnostics);
-                } else if whole(candidate, server, &context, options, routes, &mut connections) {
-                    // One route of one VirtualService is what a server takes (behaviour 2.8.1).
-                    break;
+                let gateways = &condition.gateways;
+                if let Some(reason) = self.excluded(condition.port, gateways, owner, context) {
+                    made.note(&rule, RuleOutcome::NotUsed(reason));
+                    continue;
                 }
-            }
-        }
-        made.push(connections);
-    }
-    made
-}
-
-fn passes_through(server: &BoundServer<'_>) -> bool {
-    server.server.tls.as_ref().and_then(|tls| tls.mode) == Some(TlsMode::Passthrough)
-}
-
-/// Is a match for this server?
-fn applies(
-    port: Option<u32>,
-    gateways: &[String],
-    owner: &Object<VirtualService>,
-    context: &ServerContext<'_>,
-    options: &CompileOptions,
-) -> bool {
-    let namespace = &owner.meta.namespace;
-    context.has_port(port)
-        && (gateways.is_empty() || context.is_named(gateways, namespace, &options.cluster_domain))
-}
-
-/// The `tls` routes of a VirtualService: each match has the server names that are free.
-fn by_name(
-    owner: &Object<VirtualService>,
-    context: &ServerContext<'_>,
-    options: &CompileOptions,
-    routes: &mut RouteCompiler<'_>,
-    connections: &mut ConnectionPort,
-    diagnostics: &mut Vec<Diagnostic>,
-) {
-    for (index, rule) in owner.spec.tls.iter().enumerate() {
-        for (at, condition) in rule.match_.iter().enumerate() {
-            if !applies(condition.port, &condition.gateways, owner, context, options) {
-                continue;
-            }
-            let field = format!("spec.tls[{index}].match[{at}]");
-            let number = connections.routes.len();
-            for name in &condition.sni_hosts {
-                if let Err(DomainError::Taken(_)) = connections.names.insert(name, number) {
-                    let message = format!("`{name}` is taken by an earlier rule");
-                    let help = "remove it here or there: the first rule keeps it";
-                    let field = format!("{field}.sniHosts");
+                if let Err(taken) = made.claim(&rule.server_names) {
                     let severity = Severity::Warning;
-                    diagnostics.push(owner.diagnostic(
+                    let field = format!("{}.sniHosts", rule.field);
+                    let help = "remove the name here or there: the earlier match keeps it";
+                    self.diagnostics.push(owner.diagnostic(
                         severity,
                         "RNG0207",
                         &field,
-                        &message,
+                        &format!("{taken}; the whole match is left out, as in Istio"),
                         Some(help),
                     ));
+                    made.note(&rule, RuleOutcome::NotUsed(format!("it is left out: {taken}")));
+                    continue;
+                }
+                let route = self.route(&rule, context);
+                made.chain(&rule, rule.server_names.clone(), context.gateway, false, route);
+            }
+        }
+    }
+
+    /// The `tcp` routes of a VirtualService: the first that is for a server is all that the server takes
+    /// (behaviour 2.8.1).
+    fn whole(
+        &mut self,
+        owner: &'r Object<VirtualService>,
+        server: &BoundServer<'r>,
+        context: &ServerContext<'_>,
+        made: &mut Made,
+        has_route: &mut bool,
+    ) {
+        for (index, written) in owner.spec.tcp.iter().enumerate() {
+            let mut rule = Rule {
+                owner,
+                field: format!("spec.tcp[{index}]"),
+                server_names: Vec::new(),
+                destinations: &written.route,
+            };
+            let reasons: Vec<String> = written
+                .match_
+                .iter()
+                .map_while(|condition| {
+                    self.excluded(condition.port, &condition.gateways, owner, context)
+                })
+                .collect();
+            if !written.match_.is_empty() && reasons.len() == written.match_.len() {
+                made.note(&rule, RuleOutcome::NotUsed(reasons.join("; ")));
+                continue;
+            }
+            if *has_route {
+                let reason = "its server takes one `tcp` route, and an earlier one is that";
+                made.note(&rule, RuleOutcome::NotUsed(reason.to_owned()));
+                continue;
+            }
+            *has_route = true;
+            if !server.server.is_tls() {
+                made.bytes = Some(self.route(&rule, context));
+                made.note(&rule, RuleOutcome::Used(0));
+                continue;
+            }
+            // TLS that ends here is told apart by the hosts of its server.
+            rule.server_names = server.server_names();
+            match made.claim(&rule.server_names) {
+                Err(taken) => {
+                    self.left_out(server, &taken);
+                    made.note(&rule, RuleOutcome::NotUsed(format!("it is left out: {taken}")));
+                }
+                Ok(()) => {
+                    let route = self.route(&rule, context);
+                    made.chain(&rule, rule.server_names.clone(), context.gateway, true, route);
                 }
             }
-            connections.routes.push(ConnectionRoute {
-                virtual_service: naming::qualified(&owner.key()),
-                field,
-                server_names: condition.sni_hosts.clone(),
-                forward: routes.connection(owner, &rule.route, context),
-            });
         }
+    }
+
+    fn route(&mut self, rule: &Rule<'r>, context: &ServerContext<'_>) -> ConnectionRoute {
+        ConnectionRoute {
+            virtual_service: naming::qualified(&rule.owner.key()),
+            field: rule.field.clone(),
+            forward: self.routes.connection(rule.owner, rule.destinations, context),
+        }
+    }
+
+    /// Of two servers with one name Envoy would refuse the whole port; here the first is kept
+    /// (behaviour 2.3.2).
+    fn left_out(&mut self, server: &BoundServer<'_>, taken: &str) {
+        let position = server
+            .gateway
+            .spec
+            .servers
+            .iter()
+            .position(|other| std::ptr::eq(other, server.server))
+            .unwrap_or(0);
+        self.diagnostics.push(server.gateway.diagnostic(
+            Severity::Warning,
+            "RNG0208",
+            &format!("spec.servers[{position}]"),
+            &format!("the server is left out: {taken}"),
+            Some("give it a port or hosts of its own"),
+        ));
     }
 }
 
-/// The first `tcp` route of a VirtualService that is for this server, if there is one.
-fn whole(
-    owner: &Object<VirtualService>,
-    server: &BoundServer<'_>,
-    context: &ServerContext<'_>,
-    options: &CompileOptions,
-    routes: &mut RouteCompiler<'_>,
-    connections: &mut ConnectionPort,
-) -> bool {
-    let fits = |(_, rule): &(usize, &crate::config::virtual_service::TcpRoute)| {
-        rule.match_.is_empty()
-            || rule.match_.iter().any(|condition| {
-                applies(condition.port, &condition.gateways, owner, context, options)
-            })
-    };
-    let Some((index, rule)) = owner.spec.tcp.iter().enumerate().find(fits) else { return false };
-    let number = connections.routes.len();
-    let server_names: Vec<String> = match connections.has_names {
-        // TLS that ends here is told apart by the hosts of its server.
-        true => server.server.hosts.iter().map(|host| naming::without_namespace(host)).collect(),
-        false => vec!["*".to_owned()],
-    };
-    let mut free = false;
-    for name in &server_names {
-        free |= connections.names.insert(name, number).is_ok();
+impl Made {
+    /// Reserve names for the chain that comes next: all of them or, if one is taken, none.
+    fn claim(&mut self, names: &[String]) -> Result<(), String> {
+        let number = self.port.chains.len();
+        for (at, name) in names.iter().enumerate() {
+            let refused = match self.port.names.insert(name, number) {
+                Ok(()) => continue,
+                // Twice in one list.
+                Err(DomainError::Taken(by)) if by == number => continue,
+                Err(DomainError::Taken(by)) => {
+                    let chain = self.port.chains.get(by).map_or("", |chain| chain.name.as_str());
+                    format!("server name `{name}` is of {chain}")
+                }
+                Err(DomainError::Malformed) => format!("`{name}` is no server name"),
+            };
+            for claimed in &names[..at] {
+                self.port.names.remove(claimed);
+            }
+            return Err(refused);
+        }
+        Ok(())
     }
-    // Of two servers on one TCP port the first counts.
-    if free {
-        connections.routes.push(ConnectionRoute {
-            virtual_service: naming::qualified(&owner.key()),
-            field: format!("spec.tcp[{index}]"),
+
+    /// A chain whose names have been claimed.
+    fn chain(
+        &mut self,
+        rule: &Rule<'_>,
+        server_names: Vec<String>,
+        gateway: &str,
+        ends_tls: bool,
+        route: ConnectionRoute,
+    ) {
+        self.note(rule, RuleOutcome::Used(self.port.chains.len()));
+        self.port.chains.push(Chain {
+            name: format!("{} {}", route.virtual_service, route.field),
             server_names,
-            forward: routes.connection(owner, &rule.route, context),
+            gateway: gateway.to_owned(),
+            ends_tls,
+            content: ChainContent::Connection(route),
         });
     }
-    true
+
+    /// Is a rule a part of this port already?
+    fn uses(&self, rule: &Rule<'_>) -> bool {
+        let owner = naming::qualified(&rule.owner.key());
+        self.rules.iter().any(|known| {
+            known.virtual_service == owner
+                && known.field == rule.field
+                && matches!(known.outcome, RuleOutcome::Used(_))
+        })
+    }
+
+    /// Note what became of a rule. For a rule that several servers of the port looked at, its use counts,
+    /// else what the first one found.
+    fn note(&mut self, rule: &Rule<'_>, outcome: RuleOutcome) {
+        let virtual_service = naming::qualified(&rule.owner.key());
+        let known = self
+            .rules
+            .iter_mut()
+            .find(|known| known.virtual_service == virtual_service && known.field == rule.field);
+        match known {
+            Some(known) => {
+                if matches!(outcome, RuleOutcome::Used(_)) {
+                    known.outcome = outcome;
+                    known.server_names = rule.server_names.clone();
+                }
+            }
+            None => self.rules.push(ConnectionRule {
+                virtual_service,
+                field: rule.field.clone(),
+                server_names: rule.server_names.clone(),
+                outcome,
+            }),
+        }
+    }
 }

@@ -1,11 +1,11 @@
-//! Gateway servers → the addresses to listen on (behaviour 2.1 to 2.3).
+//! Gateway servers → the addresses to listen on, and which servers share them (behaviour 2.1 to 2.3).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::CompileOptions;
-use super::naming::qualified;
-use crate::config::gateway::{Gateway, Server, TlsMode};
+use super::naming::{self, qualified};
+use crate::config::gateway::{Gateway, Server};
 use crate::config::kube::PortOrName;
 use crate::config::{Diagnostic, Object, ResourceSet, Severity};
 
@@ -16,10 +16,45 @@ const NO_TRANSLATION_LABEL: &str = "experimental.istio.io/disable-gateway-port-t
 pub struct ListenerPort<'r> {
     /// Where to listen.
     pub address: SocketAddr,
-    /// `http.<port>[.<bind>]`, Istio's name of its route table.
+    /// `http.<port>[.<bind>]`: how Istio names the route table of such a port.
     pub name: String,
+    /// What it speaks: as the first server does.
+    pub kind: PortKind,
     /// The servers, in Istio's order.
     pub servers: Vec<BoundServer<'r>>,
+    /// Hosts of the servers with a `tls` block, which no other such server may have.
+    taken: BTreeSet<String>,
+}
+
+/// What a port speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortKind {
+    /// HTTP in clear text.
+    Requests,
+    /// TLS, ended here or passed through.
+    Tls,
+    /// Bytes that nobody here understands.
+    Bytes,
+}
+
+impl PortKind {
+    fn of(server: &Server) -> PortKind {
+        if server.is_plain_http() {
+            PortKind::Requests
+        } else if server.is_tls() {
+            PortKind::Tls
+        } else {
+            PortKind::Bytes
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            PortKind::Requests => "HTTP in clear text",
+            PortKind::Tls => "TLS",
+            PortKind::Bytes => "TCP",
+        }
+    }
 }
 
 /// A server of a Gateway on its port.
@@ -32,7 +67,60 @@ pub struct BoundServer<'r> {
     pub number: u16,
 }
 
-impl ListenerPort<'_> {
+impl<'r> BoundServer<'r> {
+    /// Its hosts, with their namespaces; one `*/*` makes the list `*` (behaviour 2.4.1).
+    pub fn hosts(&self) -> impl Iterator<Item = &'r str> + use<'r> {
+        let all = self.server.hosts.iter().any(|host| host == "*/*");
+        let written = if all { &[][..] } else { &self.server.hosts[..] };
+        written.iter().map(String::as_str).chain(all.then_some("*"))
+    }
+
+    /// The server names that its TLS answers to, sorted; `*` makes them all (behaviour 2.4.5).
+    pub fn server_names(&self) -> Vec<String> {
+        let names: BTreeSet<String> =
+            self.hosts().map(|host| naming::without_namespace(host).to_ascii_lowercase()).collect();
+        match names.contains("*") {
+            true => vec!["*".to_owned()],
+            false => names.into_iter().collect(),
+        }
+    }
+
+    /// `https.<port>.<port name>.<Gateway>.<namespace>[.<bind>]`: how Istio names the route table of a
+    /// server that ends TLS (behaviour 2.3.5).
+    pub fn table_name(&self) -> String {
+        let port_name = self.server.port.as_ref().map_or("", |port| port.name.as_str());
+        let meta = &self.gateway.meta;
+        let name = format!("https.{}.{port_name}.{}.{}", self.number, meta.name, meta.namespace);
+        match self.server.bind.as_deref() {
+            None | Some("") => name,
+            Some(bind) => format!("{name}.{bind}"),
+        }
+    }
+}
+
+impl<'r> ListenerPort<'r> {
+    /// Take a server in. Otherwise why it is left out (behaviour 2.3, 2.3.1 to 2.3.3).
+    fn take(&mut self, bound: BoundServer<'r>) -> Result<(), String> {
+        let kind = PortKind::of(bound.server);
+        if kind != self.kind {
+            return Err(format!("its port speaks {} already", self.kind.as_str()));
+        }
+        if kind == PortKind::Bytes && !self.servers.is_empty() {
+            return Err("its port is taken: only one TCP server can have it".to_owned());
+        }
+        if bound.server.tls.is_some() {
+            let namespace = &bound.gateway.meta.namespace;
+            let hosts: BTreeSet<String> =
+                bound.hosts().map(|host| naming::normalized_host(host, namespace)).collect();
+            if let Some(host) = hosts.iter().find(|host| self.taken.contains(*host)) {
+                return Err(format!("`{host}` is of an earlier server of its port"));
+            }
+            self.taken.extend(hosts);
+        }
+        self.servers.push(bound);
+        Ok(())
+    }
+
     /// The port numbers by which they name it.
     pub fn numbers(&self) -> Vec<u16> {
         let mut numbers: Vec<u16> = self.servers.iter().map(|bound| bound.number).collect();
@@ -61,35 +149,10 @@ pub fn selects(gateway: &Gateway, labels: &BTreeMap<String, String>) -> bool {
     gateway.selector.iter().all(|(label, value)| labels.get(label) == Some(value))
 }
 
-/// Which servers are asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ServerKind {
-    /// Of requests in clear text.
-    Requests,
-    /// Whose connections are routed as a whole: TLS that is passed through or holds no HTTP, and TCP.
-    Connections,
-}
-
-impl ServerKind {
-    fn is_of(self, server: &Server) -> bool {
-        let mode = server.tls.as_ref().and_then(|tls| tls.mode);
-        match self {
-            ServerKind::Requests => server.is_plain_http(),
-            ServerKind::Connections => match server.protocol().as_str() {
-                "HTTPS" => mode == Some(TlsMode::Passthrough),
-                // The names of a mesh are of no route.
-                "TLS" => mode != Some(TlsMode::AutoPassthrough),
-                _ => !server.is_plain_http(),
-            },
-        }
-    }
-}
-
-/// The ports of all Gateways that select us with servers of this kind, by address.
+/// The ports of all Gateways that select us, by address.
 pub fn compile<'r>(
     resources: &'r ResourceSet,
     options: &CompileOptions,
-    kind: ServerKind,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<ListenerPort<'r>> {
     let mut ports: BTreeMap<SocketAddr, ListenerPort<'r>> = BTreeMap::new();
@@ -98,10 +161,6 @@ pub fn compile<'r>(
             continue;
         }
         for (index, server) in gateway.spec.servers.iter().enumerate() {
-            // That TLS and TCP servers are not served yet is told by validation.
-            if !kind.is_of(server) {
-                continue;
-            }
             let Some(port) = &server.port else { continue };
             let Ok(number) = u16::try_from(port.number) else { continue };
             let bind = match server.bind.as_deref() {
@@ -120,16 +179,25 @@ pub fn compile<'r>(
             };
             let target = translate(resources, options, number);
             let address = SocketAddr::new(ip, target);
-            let bound = BoundServer { gateway, server, number };
-            let name = match server.bind.as_deref() {
-                None | Some("") => format!("http.{target}"),
-                Some(bind) => format!("http.{target}.{bind}"),
-            };
-            ports
-                .entry(address)
-                .or_insert_with(|| ListenerPort { address, name, servers: Vec::new() })
-                .servers
-                .push(bound);
+            let port = ports.entry(address).or_insert_with(|| ListenerPort {
+                address,
+                name: match server.bind.as_deref() {
+                    None | Some("") => format!("http.{target}"),
+                    Some(bind) => format!("http.{target}.{bind}"),
+                },
+                kind: PortKind::of(server),
+                servers: Vec::new(),
+                taken: BTreeSet::new(),
+            });
+            if let Err(reason) = port.take(BoundServer { gateway, server, number }) {
+                diagnostics.push(gateway.diagnostic(
+                    Severity::Warning,
+                    "RNG0208",
+                    &format!("spec.servers[{index}]"),
+                    &format!("the server is left out, as in Istio: {reason}"),
+                    Some("give it a port or hosts of its own"),
+                ));
+            }
         }
     }
     ports.into_values().collect()

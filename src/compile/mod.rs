@@ -3,7 +3,7 @@
 //!
 //! Order of work: `registry` (services and endpoints) → `listeners` (Gateway servers → ports) →
 //! `virtual_hosts` (VirtualServices bound to servers and hosts) → `delegates` → `routes` → `clusters`;
-//! then `connections`, the servers whose bytes are not HTTP.
+//! then `connections`, the ports that take TLS or bytes.
 
 pub mod clusters;
 pub mod connections;
@@ -26,11 +26,12 @@ use std::net::IpAddr;
 pub use crate::config::naming;
 use crate::config::{Diagnostic, ResourceSet};
 use crate::metrics::LabelTable;
-use crate::snapshot::{Listener, Settings, Snapshot};
+use crate::snapshot::{Listener, Serves, Settings, Snapshot};
 use clusters::ClusterCompiler;
+use connections::ConnectionCompiler;
 use delegates::Delegates;
 pub use dns::DnsAnswers;
-use listeners::ServerKind;
+use listeners::{ListenerPort, PortKind};
 pub use locality::Locality;
 use registry::Registry;
 use routes::RouteCompiler;
@@ -73,25 +74,52 @@ pub fn compile(
 ) -> Compiled {
     let mut diagnostics = Vec::new();
     let registry = Registry::new(resources, &options.namespace, &options.cluster_domain, answers);
-    let ports = listeners::compile(resources, options, ServerKind::Requests, &mut diagnostics);
+    let ports = listeners::compile(resources, options, &mut diagnostics);
     let clusters = ClusterCompiler::new(resources, &registry, options, labels);
     let delegates = Delegates::new(resources, &options.cluster_domain);
     let mut routes = RouteCompiler::new(&options.cluster_domain, clusters, delegates);
     let mut snapshot = Snapshot { settings: options.settings.clone(), ..Snapshot::default() };
-    for port in &ports {
-        let table = virtual_hosts::compile(resources, options, port, &mut routes, &mut diagnostics);
-        snapshot.listeners.push(Listener {
-            address: port.address,
-            name: port.name.clone(),
-            numbers: port.numbers(),
-            route_table: snapshot.route_tables.len(),
-            gateways: port.gateways(),
-        });
+    // Requests in clear text first: what TLS and bytes name changes no number of what they use.
+    let (clear, others): (Vec<_>, Vec<_>) =
+        ports.iter().partition(|port| port.kind == PortKind::Requests);
+    for port in clear {
+        let number = port.address.port();
+        let table = virtual_hosts::compile(
+            resources,
+            options,
+            &port.servers,
+            number,
+            &mut routes,
+            &mut diagnostics,
+        );
+        let serves = Serves::Requests { route_table: snapshot.route_tables.len() };
+        snapshot.listeners.push(listener(port, port.name.clone(), serves));
         snapshot.route_tables.push(table);
     }
-    // Last: what they name changes no number of what requests use.
-    snapshot.connection_ports =
-        connections::compile(resources, options, &ports, &mut routes, &mut diagnostics);
+    let mut connections = ConnectionCompiler {
+        resources,
+        options,
+        routes: &mut routes,
+        route_tables: &mut snapshot.route_tables,
+        diagnostics: &mut diagnostics,
+    };
+    for port in others {
+        if let Some(serves) = connections.compile(port) {
+            // As Istio names listeners whose connections are not all HTTP in clear text.
+            let name = format!("{}_{}", port.address.ip(), port.address.port());
+            snapshot.listeners.push(listener(port, name, serves));
+        }
+    }
     (snapshot.routes, snapshot.clusters) = routes.finish();
     Compiled { snapshot, diagnostics }
+}
+
+fn listener(port: &ListenerPort<'_>, name: String, serves: Serves) -> Listener {
+    Listener {
+        address: port.address,
+        name,
+        numbers: port.numbers(),
+        serves,
+        gateways: port.gateways(),
+    }
 }

@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 
 use super::CompileOptions;
-use super::listeners::{BoundServer, ListenerPort};
+use super::listeners::BoundServer;
 use super::naming::{
     self, intersect, is_exported, is_private, resolve_gateway, resolve_short_name,
 };
 use super::routes::{RouteCompiler, ServerContext};
-use crate::config::gateway::Server;
 use crate::config::virtual_service::VirtualService;
 use crate::config::{Diagnostic, Object, ResourceSet, Severity};
 use crate::ids::RouteId;
@@ -42,11 +41,12 @@ impl Domains {
     }
 }
 
-/// The route table of one port.
+/// The route table of `servers`, which share it, behind `port`.
 pub fn compile<'r>(
     resources: &'r ResourceSet,
     options: &CompileOptions,
-    port: &ListenerPort<'_>,
+    servers: &[BoundServer<'_>],
+    port: u16,
     routes: &mut RouteCompiler<'r>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> RouteTable {
@@ -55,7 +55,7 @@ pub fn compile<'r>(
     // The routes of a VirtualService are made once per Gateway, with the number of the first server
     // of it that matches (behaviour 3.2.7).
     let mut made: HashMap<(usize, String), Routes> = HashMap::new();
-    for server in &port.servers {
+    for server in servers {
         let redirects = server.server.redirects_to_https();
         for (index, candidate) in candidates.iter().enumerate() {
             let hosts = bound_hosts(candidate, server, options);
@@ -89,7 +89,7 @@ pub fn compile<'r>(
             }
         }
         // The redirect needs no VirtualService: every host of the server has it (behaviour 2.7.3).
-        for host in written_hosts(server.server).into_iter().filter(|_| redirects) {
+        for host in server.hosts().filter(|_| redirects) {
             domains.of(naming::without_namespace(host)).redirects = true;
         }
     }
@@ -102,12 +102,12 @@ pub fn compile<'r>(
             let redirect = https_redirect.get_or_insert_with(|| routes.https_redirect());
             domain.routes.insert(0, redirect.clone());
         }
-        let name = format!("{}:{}", domain.name, port.address.port());
+        let name = format!("{}:{}", domain.name, port);
         if let Err(error) = table.add_virtual_host(name, vec![domain.name], domain.routes) {
             diagnostics.push(Diagnostic::without_place(
                 Severity::Error,
                 "RNG0202",
-                format!("port {}: {error}", port.address.port()),
+                format!("port {}: {error}", port),
             ));
         }
     }
@@ -139,14 +139,6 @@ pub(super) fn candidates<'r>(
     candidates
 }
 
-/// The hosts of a server, with their namespaces; one `*/*` makes the list `*` (behaviour 2.4.1).
-fn written_hosts(server: &Server) -> Vec<&str> {
-    if server.hosts.iter().any(|host| host == "*/*") {
-        return vec!["*"];
-    }
-    server.hosts.iter().map(String::as_str).collect()
-}
-
 /// The names under which `candidate` is served on `server`: of each intersecting pair the more
 /// specific one.
 pub(super) fn bound_hosts(
@@ -164,7 +156,7 @@ pub(super) fn bound_hosts(
         return Vec::new();
     }
     let mut hosts: Vec<String> = Vec::new();
-    for server_host in written_hosts(server.server) {
+    for server_host in server.hosts() {
         let Some(server_host) = naming::server_host(server_host, &gateway.namespace, namespace)
         else {
             continue;

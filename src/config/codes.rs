@@ -148,8 +148,11 @@ codes! {
         "A selector of a ServiceEntry finds no WorkloadEntry, or one that it cannot use.",
         "mend the labels, or add WorkloadEntries";
     "RNG0207" "ServerNameTaken" Warning:
-        "A `tls` rule asks for a server name that an earlier rule has.",
-        "remove it here or there: the first rule keeps it";
+        "A `tls` match asks for a server name that an earlier match has. The whole match is left out, as in Istio.",
+        "remove the name here or there: the earlier match keeps it";
+    "RNG0208" "ServerLeftOut" Warning:
+        "A server of a Gateway is left out: its port or one of its hosts is an earlier server's.",
+        "give it a port or hosts of its own";
     "RNG0210" "MergedHost" Info:
         "Two VirtualServices have the same host on one Gateway: their rules are merged in order of age, then name.",
         "keep the rules of one host in one VirtualService, or delegate";

@@ -90,6 +90,16 @@ pub fn without_namespace(host: &str) -> String {
     host.rsplit('/').next().unwrap_or_default().to_ascii_lowercase()
 }
 
+/// A server's host with the namespace that `./` means, and without one that says nothing (`*/`), so that
+/// equal hosts are equal texts (behaviour 2.3.2).
+pub fn normalized_host(host: &str, namespace: &str) -> String {
+    match host.split_once('/') {
+        Some((".", host)) => format!("{namespace}/{host}"),
+        Some(("*", host)) => host.to_owned(),
+        _ => host.to_owned(),
+    }
+}
+
 /// `namespace/name`.
 pub fn qualified(key: &ResourceKey) -> String {
     format!("{}/{}", key.namespace, key.name)

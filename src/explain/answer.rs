@@ -23,7 +23,7 @@ use crate::proxy::request::{self, Decision, Plan};
 use crate::proxy::scratch::Scratch;
 use crate::proxy::{ListenerSlot, Replica, WorkerContext, header_edits, local_reply};
 use crate::router::RouteTable;
-use crate::snapshot::{Destination, Forward, RetryPolicy, Route, RouteAction, Snapshot};
+use crate::snapshot::{Destination, Forward, Listener, RetryPolicy, Route, RouteAction, Snapshot};
 use crate::upstream::{ClusterStates, Pick, SharedClusters};
 
 /// How often chance is asked for a destination that it has not led to. One that gets a thousandth of
@@ -93,8 +93,8 @@ impl Explainer {
     pub fn explain(&self, table: &Table, question: &Question) -> Result<Value, ExplainError> {
         let mut answer = self.outcome(table, question)?;
         let snapshot = &table.0.snapshot;
-        let opened = &snapshot.listeners[listener(snapshot, question)?];
-        with_head(snapshot, opened.route_table, &question.asked.head, |table, head| {
+        let (_, route_table) = listener(snapshot, question)?;
+        with_head(snapshot, route_table, &question.asked.head, |table, head| {
             let explained = table.find_explained(head);
             if explained.virtual_host.is_none() {
                 return;
@@ -119,12 +119,10 @@ impl Explainer {
     pub fn outcome(&self, table: &Table, question: &Question) -> Result<Value, ExplainError> {
         let replica = &table.0;
         let snapshot = &replica.snapshot;
-        let opened = &snapshot.listeners[listener(snapshot, question)?];
+        let (opened, route_table) = listener(snapshot, question)?;
         *self.context.replica.borrow_mut() = Rc::clone(replica);
-        let slot = ListenerSlot {
-            address: opened.address,
-            route_table: Cell::new(Some(opened.route_table)),
-        };
+        let slot =
+            ListenerSlot { address: opened.address, route_table: Cell::new(Some(route_table)) };
         let client = SocketAddr::new(question.client, 0);
         let request = Request {
             context: &self.context,
@@ -140,7 +138,7 @@ impl Explainer {
                 "gateways": opened.gateways,
             },
         });
-        with_head(snapshot, opened.route_table, &question.asked.head, |table, head| {
+        with_head(snapshot, route_table, &question.asked.head, |table, head| {
             let found = virtual_host(table, table.find_virtual_host(head.authority));
             if !found.is_null() {
                 answer["virtualHost"] = found;
@@ -404,29 +402,25 @@ fn is_one(forward: &Forward) -> bool {
 
 /// The listener of a port: one that a Gateway gives this number, else one that is bound to it (a Service
 /// or a port map may translate between the two). The only one there is stands for any port.
-fn listener(snapshot: &Snapshot, question: &Question) -> Result<usize, ExplainError> {
+fn listener<'s>(
+    snapshot: &'s Snapshot,
+    question: &Question,
+) -> Result<(&'s Listener, usize), ExplainError> {
     let port = question.port.unwrap_or(question.asked.port);
-    let bound_to =
-        |port: u16| snapshot.listeners.iter().position(|listener| listener.address.port() == port);
-    let named =
-        |port: u16| snapshot.listeners.iter().position(|listener| listener.numbers.contains(&port));
+    let open: Vec<(&Listener, usize)> = snapshot
+        .listeners
+        .iter()
+        .filter_map(|listener| Some((listener, listener.route_table()?)))
+        .collect();
+    let bound_to = |port: u16| open.iter().find(|(opened, _)| opened.address.port() == port);
+    let named = |port: u16| open.iter().find(|(opened, _)| opened.numbers.contains(&port));
     let told = question.bound_port.and_then(bound_to);
-    let at = told.or_else(|| named(port)).or_else(|| bound_to(port));
-    match (at, snapshot.listeners.len()) {
-        (Some(at), _) => Ok(at),
-        (None, 0) => Err(ExplainError::NoListener),
-        (None, 1) => Ok(0),
+    match (told.or_else(|| named(port)).or_else(|| bound_to(port)), &open[..]) {
+        (Some(found), _) | (None, [found]) => Ok(*found),
+        (None, []) => Err(ExplainError::NoListener),
         (None, _) => {
-            let open: Vec<String> = snapshot
-                .listeners
-                .iter()
-                .map(|listener| {
-                    let numbers: Vec<String> =
-                        listener.numbers.iter().map(ToString::to_string).collect();
-                    format!("{} ({})", numbers.join(", "), listener.address)
-                })
-                .collect();
-            Err(ExplainError::NoSuchPort { port, open: open.join(", ") })
+            let open = super::ports(open.iter().map(|(listener, _)| *listener));
+            Err(ExplainError::NoSuchPort { port, open })
         }
     }
 }

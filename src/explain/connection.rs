@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 
 use super::answer::describe_destination;
 use super::{AskError, ExplainError};
-use crate::snapshot::Snapshot;
+use crate::config::naming::covers;
+use crate::snapshot::{
+    Chain, ChainContent, ConnectionRule, Listener, RuleOutcome, Serves, Snapshot,
+};
 
 /// A connection that is asked about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,35 +48,92 @@ impl AskedConnection {
 /// # Errors
 /// No Gateway has such a server on the port.
 pub fn connection(snapshot: &Snapshot, asked: &AskedConnection) -> Result<Value, ExplainError> {
-    let has_names = asked.name.is_some();
-    let all = || snapshot.connection_ports.iter().filter(|port| port.has_names == has_names);
-    let Some(port) = all().find(|port| port.number == asked.port) else {
-        let open: Vec<String> = all().map(|port| port.number.to_string()).collect();
-        let open = if open.is_empty() { "none".to_owned() } else { open.join(", ") };
+    let fits = |listener: &&Listener| match (&listener.serves, &asked.name) {
+        (Serves::Tls(_), name) => name.is_some(),
+        (Serves::Bytes(_), name) => name.is_none(),
+        (Serves::Requests { .. }, _) => false,
+    };
+    let of_port = |listener: &&Listener| listener.numbers.contains(&asked.port);
+    // A port may be open on several addresses: each is answered for.
+    let found: Vec<&Listener> = snapshot.listeners.iter().filter(fits).filter(of_port).collect();
+    let mut answers = found.iter().map(|listener| answer(snapshot, listener, asked));
+    let Some(mut first) = answers.next() else {
+        let open = super::ports(snapshot.listeners.iter().filter(fits));
         return Err(ExplainError::NoSuchPort { port: asked.port, open });
     };
-    let found = port.find(asked.name.as_deref());
-    let routes = port.routes.iter().enumerate().map(|(number, route)| {
+    let others: Vec<Value> = answers.collect();
+    if !others.is_empty() {
+        first["alsoOn"] = others.into();
+    }
+    Ok(first)
+}
+
+fn answer(snapshot: &Snapshot, listener: &Listener, asked: &AskedConnection) -> Value {
+    let name = asked.name.as_deref();
+    let (chains, taken, rules) = match &listener.serves {
+        Serves::Tls(port) => (&port.chains[..], port.find(name), &port.rules[..]),
+        Serves::Bytes(port) => (&[][..], Some(0), &port.rules[..]),
+        Serves::Requests { .. } => (&[][..], None, &[][..]),
+    };
+    let chain = taken.and_then(|taken| chains.get(taken));
+    let forward = match (&listener.serves, chain.map(|chain| &chain.content)) {
+        (Serves::Bytes(port), _) => Some(&port.route.forward),
+        (_, Some(ChainContent::Connection(route))) => Some(&route.forward),
+        _ => None,
+    };
+    let routes = rules.iter().map(|rule| {
         json!({
-            "name": route.field,
-            "virtualService": route.virtual_service,
-            "mismatch": (found != Some(number)).then(|| {
-                format!("another name is nearer than its {}", route.server_names.join(", "))
-            }),
+            "name": rule.field,
+            "virtualService": rule.virtual_service,
+            "mismatch": mismatch(rule, taken, chain, name),
         })
     });
-    let forward = found.and_then(|number| port.routes.get(number)).map(|route| &route.forward);
     let destinations = forward.into_iter().flat_map(|forward| {
         let tell = |destination| describe_destination(snapshot, forward, destination);
         forward.destinations().iter().map(tell)
     });
-    Ok(json!({
-        "listener": { "address": port.address.to_string(), "gateways": port.gateways },
+    let note = match (chain, &listener.serves) {
+        (None, Serves::Tls(_)) => {
+            Some("no server of the port has this name: the connection is closed".to_owned())
+        }
+        (Some(chain), _) if matches!(chain.content, ChainContent::Requests { .. }) => {
+            Some(format!("TLS ends here: {} routes the requests in it", chain.name))
+        }
+        _ => None,
+    };
+    json!({
+        "listener": { "address": listener.address.to_string(), "gateways": listener.gateways },
         "serverName": asked.name,
         "routes": routes.collect::<Vec<_>>(),
         "destinations": destinations.collect::<Vec<_>>(),
+        "note": note,
         "notServed": "connections that are not HTTP in clear text are not served yet: nothing listens",
-    }))
+    })
+}
+
+/// Why a rule does not take a connection; none: it does.
+fn mismatch(
+    rule: &ConnectionRule,
+    taken: Option<usize>,
+    chain: Option<&Chain>,
+    name: Option<&str>,
+) -> Option<String> {
+    match &rule.outcome {
+        RuleOutcome::NotUsed(reason) => Some(reason.clone()),
+        RuleOutcome::Used(chain) if Some(*chain) == taken => None,
+        RuleOutcome::Used(_) => {
+            let name = name.unwrap_or_default().to_ascii_lowercase();
+            let fits = |own: &&String| covers(&own.to_ascii_lowercase(), &name);
+            Some(match (rule.server_names.iter().find(fits), chain) {
+                (Some(own), Some(nearer)) => format!(
+                    "`{own}` fits, but {} has a nearer name ({})",
+                    nearer.name,
+                    nearer.server_names.join(", ")
+                ),
+                _ => format!("none of its server names fits ({})", rule.server_names.join(", ")),
+            })
+        }
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub use connection::AskedConnection;
 pub use service::ExplainService;
 pub use text::to_text;
 
+use crate::snapshot::Listener;
+
 /// Why there is no explanation.
 #[derive(Debug, thiserror::Error)]
 pub enum ExplainError {
@@ -50,4 +52,15 @@ pub enum ExplainError {
     /// The runtime of the explanation failed.
     #[error("cannot explain: {0}")]
     Runtime(#[from] crate::net::runtime::RuntimeError),
+}
+
+/// Ports as Gateways write them, with the addresses that they are.
+fn ports<'s>(listeners: impl Iterator<Item = &'s Listener>) -> String {
+    let ports: Vec<String> = listeners
+        .map(|listener| {
+            let numbers: Vec<String> = listener.numbers.iter().map(ToString::to_string).collect();
+            format!("{} ({})", numbers.join(", "), listener.address)
+        })
+        .collect();
+    if ports.is_empty() { "none".to_owned() } else { ports.join(", ") }
 }

@@ -16,6 +16,9 @@ pub fn to_text(answer: &Value) -> String {
     let listener = &answer["listener"];
     let of = list(&listener["gateways"]);
     line("listener", format!("{} of {of}", plain(&listener["address"])));
+    if let Some(note) = answer["note"].as_str() {
+        line("note", note.to_owned());
+    }
     match (&answer["virtualHost"], answer["notServed"].as_str()) {
         (_, Some(note)) => line("note", note.to_owned()),
         (Value::Null, _) => line("virtual host", "none serves this host".to_owned()),

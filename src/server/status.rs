@@ -73,7 +73,8 @@ fn diagnostic(found: &Diagnostic) -> DiagnosticReport {
 fn virtual_hosts(snapshot: &Snapshot) -> Vec<VirtualHostReport> {
     let mut shown = Vec::new();
     for listener in &snapshot.listeners {
-        let Some(table) = snapshot.route_tables.get(listener.route_table) else { continue };
+        let table = listener.route_table().and_then(|table| snapshot.route_tables.get(table));
+        let Some(table) = table else { continue };
         shown.extend(table.virtual_hosts().iter().map(|host| VirtualHostReport {
             listener: listener.name.clone(),
             domains: host.domains.clone(),

@@ -16,7 +16,9 @@ pub use cluster::{
     Cluster, ClusterLimits, Endpoint, Grouping, LoadBalancerPolicy, OutlierDetection,
     ProxyProtocolVersion, ResolvedNames, RetryLimit, Warmup,
 };
-pub use connection::{ConnectionPort, ConnectionRoute};
+pub use connection::{
+    BytesPort, Chain, ChainContent, ConnectionRoute, ConnectionRule, RuleOutcome, Serves, TlsPort,
+};
 pub use consistent_hash::{ConsistentHash, HashCookie, HashKey, HashTable};
 pub use header_edits::{FieldOf, HeaderEdits, HeaderPart, HeaderText, HeaderTextError, Variable};
 pub use policy::{Cors, DestinationPolicy, Fault, FaultStatus, Mirror, PathRewrite, RoutePolicy};
@@ -40,12 +42,11 @@ pub struct Snapshot {
     pub generation: u64,
     /// The sockets to listen on.
     pub listeners: Vec<Listener>,
-    /// One per plain-HTTP port (Istio's `http.<port>`); index: [`Listener::route_table`].
+    /// One per clear-text port (Istio's `http.<port>`) and one per server that ends TLS with HTTP in it;
+    /// indices: [`Serves::Requests`], [`ChainContent::Requests`].
     pub route_tables: Vec<RouteTable>,
     /// All routes of all tables.
     pub routes: Vec<Route>,
-    /// Ports whose bytes are not HTTP; nothing listens on them yet.
-    pub connection_ports: Vec<ConnectionPort>,
     /// All clusters that a route names.
     pub clusters: Vec<Cluster>,
     /// Settings of the whole process.
@@ -69,6 +70,17 @@ impl Snapshot {
     #[inline]
     pub fn listener(&self, id: ListenerId) -> &Listener {
         &self.listeners[id.index()]
+    }
+}
+
+impl Listener {
+    /// The route table of its requests, if it takes them in clear text.
+    #[inline]
+    pub fn route_table(&self) -> Option<usize> {
+        match self.serves {
+            Serves::Requests { route_table } => Some(route_table),
+            _ => None,
+        }
     }
 }
 
@@ -116,12 +128,12 @@ impl Default for Settings {
 pub struct Listener {
     /// Where to listen.
     pub address: SocketAddr,
-    /// `http.<port>` as Istio names it.
+    /// `http.<port>` as Istio names it, `<address>_<port>` when it does not take clear-text HTTP.
     pub name: String,
     /// The port numbers by which Gateways name it: what a Service in front of us listens on.
     pub numbers: Vec<u16>,
-    /// The route table of its requests.
-    pub route_table: usize,
+    /// What it does with its connections.
+    pub serves: Serves,
     /// The Gateways that asked for it, `namespace/name` with their place, for error messages.
     pub gateways: Vec<String>,
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::{Findings, ValidateOptions};
 use crate::config::gateway::{Gateway, Server, ServerTlsSettings, TlsMode};
 use crate::config::kube::{PortOrName, Secret};
+use crate::config::naming::normalized_host;
 use crate::config::{Diagnostic, Object, ResourceSet};
 
 /// Where certificate and key stand in a Secret; the first that is there is used.
@@ -130,7 +131,7 @@ fn conflicts(resources: &ResourceSet, diagnostics: &mut Vec<Diagnostic>) {
                 first.push(Taken { gateway: object, family });
             }
             for (at, host) in server.hosts.iter().enumerate() {
-                let key = (port.number, bind, normalized(host, &object.meta.namespace));
+                let key = (port.number, bind, normalized_host(host, &object.meta.namespace));
                 let taken = by_host.entry(key).or_default();
                 let other = taken.iter().find(|taken| {
                     taken.gateway.key() != object.key() && taken.shares_gateway(object)
@@ -145,15 +146,6 @@ fn conflicts(resources: &ResourceSet, diagnostics: &mut Vec<Diagnostic>) {
                 }
             }
         }
-    }
-}
-
-/// `./host` with the namespace that it means, `*/host` without one.
-fn normalized(host: &str, namespace: &str) -> String {
-    match host.split_once('/') {
-        Some((".", host)) => format!("{namespace}/{host}"),
-        Some(("*", host)) => host.to_owned(),
-        _ => host.to_owned(),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::net::listener::Listener;
 use crate::net::oneshot;
 use crate::net::runtime::{self, Driver, RuntimeError};
 use crate::proxy::{ListenerSlot, Replica, WorkerContext};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Listener as ConfiguredListener, Snapshot};
 use crate::upstream::{ClusterStates, SharedClusters};
 
 /// Access log lines wait at most this long on the worker.
@@ -155,7 +155,7 @@ fn publish(
             .listeners
             .iter()
             .find(|listener| listener.address == address)
-            .map(|listener| listener.route_table)
+            .and_then(ConfiguredListener::route_table)
     };
     let mut listeners = listeners.borrow_mut();
     let mut kept = Vec::new();

@@ -140,12 +140,250 @@ fn connections_go_where_their_name_or_port_says() {
         assert_eq!(taken(&answer), (rule.to_owned(), destinations), "{connection}");
         assert!(answer["notServed"].is_string());
     }
-    // The first Gateway of a TCP port has it.
-    let answer = explain(&directory, "tcp://:3306").expect("a port");
-    assert_eq!(answer["routes"].as_array().map(Vec::len), Some(1));
     for connection in ["tcp://:443", "tls://a.example.com:3306", "tcp://:x"] {
         assert!(explain(&directory, connection).is_err(), "{connection}");
     }
+}
+
+/// The manifests of a test: Gateways, VirtualServices, and the Services `wild`, `one` and `two`.
+fn of(text: &str) -> TempDir {
+    let directory = TempDir::new().expect("a directory");
+    let endpoint = ["127.0.0.1:9".parse().expect("an address")];
+    let services = ["wild", "one", "two"].map(|name| manifests::service(name, &endpoint));
+    let text = format!("{text}---\n{}", services.join("---\n"));
+    std::fs::write(directory.path().join("all.yaml"), text).expect("written");
+    directory
+}
+
+fn gateway(name: &str, servers: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: {name}}}\nspec:\n  \
+         selector: {{istio: ingressgateway}}\n  servers:\n{servers}"
+    )
+}
+
+fn virtual_service(name: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}}}\n\
+         spec: {spec}\n"
+    )
+}
+
+fn findings(directory: &TempDir, code: &str) -> Vec<Value> {
+    let path = directory.path().to_str().expect("text");
+    let found = ringress(&["check", path, "--output", "json"]);
+    let found: Vec<Value> = serde_json::from_slice(&found.stdout).expect("JSON");
+    found.into_iter().filter(|found| found["code"] == code).collect()
+}
+
+const PASSTHROUGH_443: &str = "  - port: {number: 443, name: tls, protocol: TLS}\n    \
+     tls: {mode: PASSTHROUGH}\n    hosts: ['*']\n";
+
+#[test]
+fn a_match_of_which_one_name_is_taken_is_left_out_whole() {
+    let text = gateway("gateway", PASSTHROUGH_443)
+        + &virtual_service(
+            "a",
+            "{hosts: ['*'], gateways: [gateway], tls: [{match: [{sniHosts: [x.com]}], \
+             route: [{destination: {host: one}}]}]}",
+        )
+        + &virtual_service(
+            "b",
+            "{hosts: ['*'], gateways: [gateway], tls: [{match: [{sniHosts: [y.com, x.com]}, \
+             {sniHosts: [z.com]}], route: [{destination: {host: two}}]}]}",
+        );
+    let directory = of(&text);
+    let of_y = explain(&directory, "tls://y.com:443").expect("a port");
+    assert_eq!(taken(&of_y).0, "", "its match is left out");
+    assert_eq!(of_y["note"], "no server of the port has this name: the connection is closed");
+    let mismatch = of_y["routes"][1]["mismatch"].as_str().expect("a reason");
+    assert!(mismatch.contains("`x.com` is of default/a spec.tls[0].match[0]"), "{mismatch}");
+    let of_z = explain(&directory, "tls://z.com:443").expect("a port");
+    assert_eq!(taken(&of_z).0, "default/b spec.tls[0].match[1]", "the other match stays");
+    let told = findings(&directory, "RNG0207");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0]["field"], "spec.tls[0].match[0].sniHosts");
+}
+
+#[test]
+fn a_mode_that_is_not_given_passes_through() {
+    for protocol in ["TLS", "HTTPS"] {
+        let server = format!(
+            "  - port: {{number: 443, name: tls, protocol: {protocol}}}\n    tls: {{}}\n    \
+             hosts: ['*']\n"
+        );
+        let text = gateway("gateway", &server)
+            + &virtual_service(
+                "a",
+                "{hosts: ['*'], gateways: [gateway], tls: [{match: [{sniHosts: [x.com]}], \
+                 route: [{destination: {host: one}}]}], tcp: [{route: [{destination: {host: two}}]}]}",
+            );
+        let directory = of(&text);
+        let answer = explain(&directory, "tls://x.com:443").expect("a port");
+        assert_eq!(taken(&answer).0, "default/a spec.tls[0].match[0]", "{protocol}");
+        let other = explain(&directory, "tls://y.com:443").expect("a port");
+        assert_eq!(taken(&other).0, "", "{protocol}: `tcp` routes are of TLS that ends here");
+    }
+}
+
+#[test]
+fn a_rule_that_two_servers_of_a_port_bring_in_counts_once() {
+    let servers = "  - port: {number: 443, name: one, protocol: TLS}\n    tls: {mode: PASSTHROUGH}\n    \
+         hosts: [a.com]\n  - port: {number: 443, name: two, protocol: TLS}\n    \
+         tls: {mode: PASSTHROUGH}\n    hosts: [b.com]\n";
+    let text = gateway("gateway", servers)
+        + &virtual_service(
+            "a",
+            "{hosts: [a.com, b.com], gateways: [gateway], tls: [{match: [{sniHosts: [a.com, b.com]}], \
+             route: [{destination: {host: one}}]}]}",
+        );
+    let directory = of(&text);
+    for name in ["a.com", "b.com"] {
+        let answer = explain(&directory, &format!("tls://{name}:443")).expect("a port");
+        assert_eq!(answer["routes"].as_array().map(Vec::len), Some(1));
+        assert_eq!(taken(&answer).0, "default/a spec.tls[0].match[0]");
+    }
+    assert_eq!(findings(&directory, "RNG0207"), Vec::<Value>::new());
+}
+
+#[test]
+fn the_first_server_of_a_port_says_what_it_speaks() {
+    let http = "  - port: {number: 8080, name: http, protocol: HTTP}\n    hosts: ['*']\n";
+    let tcp = "  - port: {number: 8080, name: tcp, protocol: TCP}\n    hosts: ['*']\n";
+    let tls = "  - port: {number: 8080, name: tls, protocol: TLS}\n    tls: {mode: PASSTHROUGH}\n    \
+         hosts: ['*']\n";
+    let routes = virtual_service(
+        "a",
+        "{hosts: ['*'], gateways: [a, b], http: [{route: [{destination: {host: one}}]}], \
+         tcp: [{route: [{destination: {host: one}}]}], \
+         tls: [{match: [{sniHosts: [x.com]}], route: [{destination: {host: one}}]}]}",
+    );
+    let asked = ["http://x.com:8080/", "tcp://:8080", "tls://x.com:8080"];
+    for (first, second, answered) in [
+        (http, tcp, 0),
+        (tcp, http, 1),
+        (tls, http, 2),
+        (http, tls, 0),
+        (tls, tcp, 2),
+        (tcp, tls, 1),
+    ] {
+        let text = gateway("a", first) + "---\n" + &gateway("b", second) + &routes;
+        let directory = of(&text);
+        for (position, asked) in asked.iter().enumerate() {
+            let answer = explain(&directory, asked);
+            assert_eq!(answer.is_ok(), position == answered, "{asked}: {answer:?}\n{text}");
+        }
+        assert_eq!(findings(&directory, "RNG0208").len(), 1, "the other is told");
+    }
+}
+
+#[test]
+fn a_tcp_port_is_its_first_servers_even_without_a_route() {
+    let server = |name: &str| {
+        gateway(name, "  - port: {number: 3306, name: mysql, protocol: TCP}\n    hosts: ['*']\n")
+    };
+    let text = server("a")
+        + "---\n"
+        + &server("b")
+        + &virtual_service(
+            "routes",
+            "{hosts: ['*'], gateways: [b], tcp: [{route: [{destination: {host: one}}]}]}",
+        );
+    let directory = of(&text);
+    // Without a route nothing listens.
+    let answer = explain(&directory, "tcp://:3306");
+    assert!(answer.as_ref().is_err_and(|error| error.contains("nothing listens")), "{answer:?}");
+}
+
+#[test]
+fn every_rule_is_told_with_its_own_reason() {
+    let directory = directory();
+    let answer = explain(&directory, "tls://a.example.com:8443").expect("a port");
+    let reasons: Vec<String> = answer["routes"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|route| {
+            let reason = route["mismatch"].as_str().unwrap_or("matches");
+            format!("{} {}: {reason}", route["virtualService"], route["name"]).replace('"', "")
+        })
+        .collect();
+    assert_eq!(
+        reasons,
+        [
+            "default/a-names spec.tls[0].match[0]: `*.example.com` fits, but default/a-names \
+             spec.tls[1].match[0] has a nearer name (a.example.com)",
+            "default/a-names spec.tls[1].match[0]: matches",
+            "default/a-names spec.tls[1].match[1]: none of its server names fits (b.example.com)",
+            "default/b-late spec.tls[0].match[0]: it is left out: server name `b.example.com` is of \
+             default/a-names spec.tls[1].match[1]",
+            "default/c-elsewhere spec.tls[0].match[0]: it is for second",
+            "default/c-elsewhere spec.tls[1].match[0]: none of its server names fits (c.example.com)",
+        ]
+    );
+    let answer = explain(&directory, "tcp://:3306").expect("a port");
+    let told = answer["routes"].to_string();
+    assert!(told.contains("it is for port 5432"), "{told}");
+    assert!(told.contains("its server takes one `tcp` route"), "{told}");
+}
+
+#[test]
+fn servers_that_end_tls_have_their_names_and_tables() {
+    let server = |port: &str, hosts: &str| {
+        format!(
+            "  - port: {{number: 443, name: {port}, protocol: HTTPS}}\n    \
+             tls: {{mode: SIMPLE, credentialName: c}}\n    hosts: [{hosts}]\n"
+        )
+    };
+    let text = gateway("a", &(server("one", "a.com, b.com") + PASSTHROUGH_443))
+        + "---\n"
+        // One of its hosts is taken: all of it is left out (behaviour 2.3.1).
+        + &gateway("b", &server("two", "b.com, c.com"))
+        + "---\n"
+        + &gateway("c", &server("three", "'*.d.com'"))
+        + &virtual_service(
+            "names",
+            "{hosts: ['*'], gateways: [a], tls: [{match: [{sniHosts: [a.com]}], \
+             route: [{destination: {host: one}}]}, {match: [{sniHosts: [c.com]}], \
+             route: [{destination: {host: two}}]}]}",
+        );
+    let directory = of(&text);
+    let note = |name: &str| {
+        let answer = explain(&directory, &format!("tls://{name}:443")).expect("a port");
+        format!("{} {}", answer["note"], taken(&answer).0)
+    };
+    assert!(note("a.com").contains("https.443.one.a.default routes"), "{}", note("a.com"));
+    assert!(note("x.d.com").contains("https.443.three.c.default"), "{}", note("x.d.com"));
+    assert_eq!(note("c.com"), "null default/names spec.tls[1].match[0]");
+    let left_out = findings(&directory, "RNG0208");
+    assert_eq!(left_out.len(), 1, "{left_out:?}");
+    assert!(left_out[0]["message"].as_str().is_some_and(|text| text.contains("`b.com` is of")));
+    assert_eq!(findings(&directory, "RNG0207").len(), 1, "a.com is of the server that ends TLS");
+}
+
+#[test]
+fn a_port_on_several_addresses_is_told_for_each() {
+    let bound = |address: &str| {
+        format!(
+            "  - port: {{number: 3306, name: mysql, protocol: TCP}}\n    bind: {address}\n    \
+             hosts: ['*']\n"
+        )
+    };
+    let text = gateway("a", &bound("127.0.0.1"))
+        + "---\n"
+        + &gateway("b", &bound("127.0.0.2"))
+        + &virtual_service(
+            "one",
+            "{hosts: ['*'], gateways: [a], tcp: [{route: [{destination: {host: one}}]}]}",
+        )
+        + &virtual_service(
+            "two",
+            "{hosts: ['*'], gateways: [b], tcp: [{route: [{destination: {host: two}}]}]}",
+        );
+    let answer = explain(&of(&text), "tcp://:3306").expect("a port");
+    assert_eq!(taken(&answer).0, "default/one spec.tcp[0]");
+    assert_eq!(taken(&answer["alsoOn"][0]).0, "default/two spec.tcp[0]");
+    assert_eq!(answer["alsoOn"][0]["listener"]["address"], "127.0.0.2:3306");
 }
 
 #[test]

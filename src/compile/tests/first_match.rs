@@ -259,7 +259,7 @@ fn compiled_answer(snapshot: &Snapshot, asked: &Asked) -> Answer {
         version: Version::Http11,
         headers: &fields,
     };
-    match snapshot.route_tables[listener.route_table].find(&head) {
+    match snapshot.route_tables[listener.route_table().expect("it takes requests")].find(&head) {
         Lookup::NoVirtualHost => Answer::NoVirtualHost,
         Lookup::NoRoute(_) => Answer::NoRoute,
         Lookup::Route(_, route) => {
