@@ -93,7 +93,9 @@ fn refuse(error: &ExplainError) -> Response {
     let status = match error {
         ExplainError::Ask(_)
         | ExplainError::Incomplete
-        | ExplainError::NoListener
+        | ExplainError::NoListener(_)
+        | ExplainError::NoSuchServer { .. }
+        | ExplainError::NotRequests { .. }
         | ExplainError::NoSuchPort { .. } => StatusCode::BAD_REQUEST,
         ExplainError::NotStarted
         | ExplainError::Busy

@@ -1,6 +1,5 @@
 //! The explanation of one request, as data.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
@@ -23,7 +22,9 @@ use crate::proxy::request::{self, Decision, Plan};
 use crate::proxy::scratch::Scratch;
 use crate::proxy::{ListenerSlot, Replica, WorkerContext, header_edits, local_reply};
 use crate::router::RouteTable;
-use crate::snapshot::{Destination, Forward, Listener, RetryPolicy, Route, RouteAction, Snapshot};
+use crate::snapshot::{
+    ChainContent, Destination, Forward, Listener, RetryPolicy, Route, RouteAction, Serves, Snapshot,
+};
 use crate::upstream::{ClusterStates, Pick, SharedClusters};
 
 /// How often chance is asked for a destination that it has not led to. One that gets a thousandth of
@@ -77,7 +78,7 @@ impl Explainer {
         let mut random = self.context.random.borrow_mut();
         let clusters = ClusterStates::new(&snapshot, &shared, None, &mut random, 0);
         drop(random);
-        Table(Rc::new(Replica { snapshot, clusters }))
+        Table(Rc::new(Replica { snapshot, clusters, ..Replica::default() }))
     }
 
     /// Hold no configuration any longer.
@@ -93,8 +94,8 @@ impl Explainer {
     pub fn explain(&self, table: &Table, question: &Question) -> Result<Value, ExplainError> {
         let mut answer = self.outcome(table, question)?;
         let snapshot = &table.0.snapshot;
-        let (_, route_table) = listener(snapshot, question)?;
-        with_head(snapshot, route_table, &question.asked.head, |table, head| {
+        let door = door(snapshot, question)?;
+        with_head(snapshot, &door, &question.asked.head, |table, head| {
             let explained = table.find_explained(head);
             if explained.virtual_host.is_none() {
                 return;
@@ -119,10 +120,13 @@ impl Explainer {
     pub fn outcome(&self, table: &Table, question: &Question) -> Result<Value, ExplainError> {
         let replica = &table.0;
         let snapshot = &replica.snapshot;
-        let (opened, route_table) = listener(snapshot, question)?;
+        let door = door(snapshot, question)?;
+        let opened = door.listener;
         *self.context.replica.borrow_mut() = Rc::clone(replica);
-        let slot =
-            ListenerSlot { address: opened.address, route_table: Cell::new(Some(route_table)) };
+        let slot = match door.chain {
+            None => ListenerSlot::new(opened.address, snapshot),
+            Some(chain) => ListenerSlot::of_chain(opened.address, chain, snapshot),
+        };
         let client = SocketAddr::new(question.client, 0);
         let request = Request {
             context: &self.context,
@@ -138,7 +142,7 @@ impl Explainer {
                 "gateways": opened.gateways,
             },
         });
-        with_head(snapshot, route_table, &question.asked.head, |table, head| {
+        with_head(snapshot, &door, &question.asked.head, |table, head| {
             let found = virtual_host(table, table.find_virtual_host(head.authority));
             if !found.is_null() {
                 answer["virtualHost"] = found;
@@ -400,44 +404,81 @@ fn is_one(forward: &Forward) -> bool {
     matches!(forward, Forward::One(_))
 }
 
-/// The listener of a port: one that a Gateway gives this number, else one that is bound to it (a Service
-/// or a port map may translate between the two). The only one there is stands for any port.
-fn listener<'s>(
-    snapshot: &'s Snapshot,
-    question: &Question,
-) -> Result<(&'s Listener, usize), ExplainError> {
-    let port = question.port.unwrap_or(question.asked.port);
-    let open: Vec<(&Listener, usize)> = snapshot
+/// Where a request comes in.
+struct Door<'s> {
+    listener: &'s Listener,
+    /// The chain of a port that takes TLS.
+    chain: Option<&'s str>,
+    route_table: usize,
+}
+
+impl Door<'_> {
+    fn scheme(&self) -> Scheme {
+        if self.chain.is_some() { Scheme::Https } else { Scheme::Http }
+    }
+}
+
+/// Where a request comes in: by the port that was told, or the one of its URL, as Gateways write it or
+/// as it is bound. Of TLS the host, which a client names as its server, chooses the chain.
+fn door<'s>(snapshot: &'s Snapshot, question: &Question) -> Result<Door<'s>, ExplainError> {
+    let asked = &question.asked;
+    let port = question.port.unwrap_or(asked.port);
+    let open: Vec<&Listener> = snapshot
         .listeners
         .iter()
-        .filter_map(|listener| Some((listener, listener.route_table()?)))
+        .filter(|listener| match listener.serves {
+            Serves::Requests { .. } => !asked.tls,
+            Serves::Tls(_) => asked.tls,
+            Serves::Bytes(_) => false,
+        })
         .collect();
-    let bound_to = |port: u16| open.iter().find(|(opened, _)| opened.address.port() == port);
-    let named = |port: u16| open.iter().find(|(opened, _)| opened.numbers.contains(&port));
+    let bound_to = |port: u16| open.iter().find(|opened| opened.address.port() == port);
+    let named = |port: u16| open.iter().find(|opened| opened.numbers.contains(&port));
     let told = question.bound_port.and_then(bound_to);
-    match (told.or_else(|| named(port)).or_else(|| bound_to(port)), &open[..]) {
-        (Some(found), _) | (None, [found]) => Ok(*found),
-        (None, []) => Err(ExplainError::NoListener),
-        (None, _) => {
-            let open = super::ports(open.iter().map(|(listener, _)| *listener));
-            Err(ExplainError::NoSuchPort { port, open })
+    let listener: &Listener =
+        match (told.or_else(|| named(port)).or_else(|| bound_to(port)), &open[..]) {
+            (Some(found), _) | (None, [found]) => found,
+            (None, []) => {
+                let kind = if asked.tls { "HTTPS" } else { "HTTP in clear text" };
+                return Err(ExplainError::NoListener(kind));
+            }
+            (None, _) => {
+                let open = super::ports(open.iter().copied());
+                return Err(ExplainError::NoSuchPort { port, open });
+            }
+        };
+    match &listener.serves {
+        Serves::Requests { route_table } => {
+            Ok(Door { listener, chain: None, route_table: *route_table })
         }
+        Serves::Tls(tls) => {
+            let host = asked.host();
+            let chain = tls.find(Some(&host)).and_then(|at| tls.chains.get(at));
+            match chain.map(|chain| (chain, &chain.content)) {
+                Some((chain, ChainContent::Requests { route_table })) => {
+                    Ok(Door { listener, chain: Some(&chain.name), route_table: *route_table })
+                }
+                Some(_) => Err(ExplainError::NotRequests { host, port }),
+                None => Err(ExplainError::NoSuchServer { host, port }),
+            }
+        }
+        Serves::Bytes(_) => Err(ExplainError::NoListener("requests")),
     }
 }
 
 /// Look `bytes` up in a route table as workers do, and do something with both.
 fn with_head(
     snapshot: &Snapshot,
-    table: usize,
+    door: &Door<'_>,
     bytes: &[u8],
     then: impl FnOnce(&RouteTable, &RequestHead<'_>),
 ) {
     let mut storage = HeaderStorage::new();
-    let Ok(Some(parsed)) = http1::parse_request(bytes, &mut storage, Scheme::Http) else { return };
+    let Ok(Some(parsed)) = http1::parse_request(bytes, &mut storage, door.scheme()) else { return };
     let mut buffer = Vec::new();
     let mode = snapshot.settings.path_normalization;
     let Ok(path) = path::normalize(parsed.head.path, mode, &mut buffer) else { return };
-    if let Some(table) = snapshot.route_tables.get(table) {
+    if let Some(table) = snapshot.route_tables.get(door.route_table) {
         then(table, &RequestHead { path, ..parsed.head });
     }
 }

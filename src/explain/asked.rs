@@ -7,6 +7,8 @@ use std::fmt::Write;
 pub struct Asked {
     /// The port of its URL.
     pub port: u16,
+    /// Does it come over TLS, with its host as the server name?
+    pub tls: bool,
     /// Its head, as a client would send it.
     pub head: Vec<u8>,
 }
@@ -18,7 +20,7 @@ pub enum AskError {
     #[error("`{0}` is not a method and a URL")]
     Words(String),
     /// A scheme that no listener serves.
-    #[error("`{0}` is not served yet: use an `http://` URL")]
+    #[error("`{0}` is not served: use an `http://` or `https://` URL")]
     Scheme(String),
     /// A URL without a host.
     #[error("`{0}` names no host")]
@@ -46,19 +48,19 @@ impl Asked {
             [method, url] => (method, url),
             _ => return Err(AskError::Words(request.to_owned())),
         };
-        let rest = match url.split_once("://") {
-            Some(("http", rest)) => rest,
+        let (tls, rest) = match url.split_once("://") {
+            Some(("http", rest)) => (false, rest),
+            Some(("https", rest)) => (true, rest),
             Some((scheme, _)) => return Err(AskError::Scheme(scheme.to_owned())),
-            None => url,
+            None => (false, url),
         };
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
         let slash = if target.starts_with('/') { "" } else { "/" };
-        Asked::from_parts(method, authority, &format!("{slash}{target}"), fields).map_err(|error| {
-            match error {
-                AskError::Host(_) => AskError::Host(url.to_owned()),
-                other => other,
-            }
+        let target = format!("{slash}{target}");
+        Asked::from_parts(method, tls, authority, &target, fields).map_err(|error| match error {
+            AskError::Host(_) => AskError::Host(url.to_owned()),
+            other => other,
         })
     }
 
@@ -68,6 +70,7 @@ impl Asked {
     /// See [`AskError`].
     pub fn from_parts(
         method: &str,
+        tls: bool,
         authority: &str,
         target: &str,
         fields: &[impl AsRef<str>],
@@ -79,6 +82,7 @@ impl Asked {
             Some((_, port)) if !port.ends_with(']') => {
                 port.parse().map_err(|_| AskError::Port(port.to_owned()))?
             }
+            _ if tls => 443,
             _ => 80,
         };
         let mut text = format!("{method} {target} HTTP/1.1\r\nhost: {authority}\r\n");
@@ -90,7 +94,7 @@ impl Asked {
             let _ = write!(text, "{}: {}\r\n", name.trim(), value.trim());
         }
         text.push_str("\r\n");
-        Ok(Asked { port, head: text.into_bytes() })
+        Ok(Asked { port, tls, head: text.into_bytes() })
     }
 
     /// The same in one line, as a shell would be told: `GET http://host/path -H 'name: value'`.
@@ -136,7 +140,18 @@ impl Asked {
         let mut words = text.split(' ');
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let host = text.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
-        format!("{method} http://{host}{target}")
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{method} {scheme}://{host}{target}")
+    }
+
+    /// Its host, without its port.
+    pub fn host(&self) -> String {
+        let text = String::from_utf8_lossy(&self.head);
+        let host = text.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
+        match host.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => name.to_owned(),
+            _ => host.to_owned(),
+        }
     }
 
     /// Its fields after the host, one of each line.

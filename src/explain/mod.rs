@@ -29,9 +29,9 @@ pub enum ExplainError {
     /// The bytes of the request do not end.
     #[error("the request is not complete")]
     Incomplete,
-    /// No port is open.
-    #[error("no Gateway of this gateway opens a port")]
-    NoListener,
+    /// No port is open for such requests.
+    #[error("no Gateway of this gateway opens a port that takes {0}")]
+    NoListener(&'static str),
     /// Several ports are open, and not this one.
     #[error("nothing listens on port {port}; open are {open}")]
     NoSuchPort {
@@ -39,6 +39,22 @@ pub enum ExplainError {
         port: u16,
         /// The addresses that are open.
         open: String,
+    },
+    /// No server of a TLS port has the host's name.
+    #[error("no server of port {port} has the name {host}: the connection is closed")]
+    NoSuchServer {
+        /// The host.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// The connections of the host hold no requests that the gateway sees.
+    #[error("connections of {host} on port {port} go on as they are: ask tls://{host}:{port}")]
+    NotRequests {
+        /// The host.
+        host: String,
+        /// The port.
+        port: u16,
     },
     /// Nothing was published yet.
     #[error("no configuration is in force yet")]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use httpdate::HttpDate;
 
 use super::downstream::DownstreamTable;
+use super::listener::ChainSlots;
 use super::scratch::Scratch;
 use crate::access_log::AccessLogSink;
 use crate::ids::WorkerId;
@@ -30,6 +31,8 @@ pub struct Replica {
     pub snapshot: Snapshot,
     /// Load balancers and pools; index: cluster id.
     pub clusters: ClusterStates,
+    /// The slots of the chains of ports that take TLS.
+    pub chains: ChainSlots,
 }
 
 /// The time as one worker tells it.

@@ -10,17 +10,9 @@ use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+use super::listener::ListenerSlot;
 use crate::net::Stream;
 use crate::upstream::ClientAddresses;
-
-/// A listening address on this worker and where its requests are routed now. Connections hold it,
-/// so that a reload re-routes open connections too, and a listener that goes away cuts none.
-pub struct ListenerSlot {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Index into `Snapshot::route_tables`; none when the configuration no longer has the listener.
-    pub route_table: Cell<Option<usize>>,
-}
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -410,10 +402,8 @@ mod tests {
         let read = runtime::run(driver, async {
             let (client, client_end) = loopback_pair(driver, None).await;
             let (upstream, mut upstream_end) = loopback_pair(driver, None).await;
-            let slot = ListenerSlot {
-                address: SocketAddr::from(([127, 0, 0, 1], 80)),
-                route_table: Cell::new(None),
-            };
+            let address = SocketAddr::from(([127, 0, 0, 1], 80));
+            let slot = ListenerSlot::new(address, &crate::snapshot::Snapshot::default());
             let peer = SocketAddr::from(([127, 0, 0, 1], 1));
             let table = DownstreamTable::default();
             let downstream = table.insert(Downstream::new(client, peer, Rc::new(slot)));

@@ -10,9 +10,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::context::{Replica, WorkerContext};
-use super::downstream::{After, Downstream, ListenerSlot, Phase};
+use super::downstream::{After, Downstream, Phase};
 use super::error::ProxyError;
 use super::forward::forward;
+use super::listener::ListenerSlot;
 use super::local_reply;
 use super::receiver::Receiver;
 use super::request::{self, Decision, Plan};

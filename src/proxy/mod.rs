@@ -1,6 +1,6 @@
 //! The story of a connection and of a request, on one worker. Read in this order:
 //!
-//! 1. [`downstream`]: a client's connection, its deadline, and the table of all of them;
+//! 1. [`listener`]: where it came in; [`downstream`]: a client's connection, its deadline, and the table of all of them;
 //! 2. [`exchange`]: one request and its response, from first byte to record: read this first;
 //! 3. [`request`]: head → route → destination; [`upstream_head`]: the head that goes upstream;
 //! 4. [`forward`]: the attempts of a request; [`attempt`]: pick an endpoint, get a connection;
@@ -21,6 +21,7 @@ pub mod forward;
 pub mod hash_key;
 pub mod header_edits;
 pub mod in_flight;
+pub mod listener;
 pub mod local_reply;
 pub mod mirror;
 pub mod proxy_protocol;
@@ -40,4 +41,5 @@ pub mod tunnel;
 pub mod upstream_head;
 
 pub use context::{Replica, WorkerContext};
-pub use downstream::{DownstreamTable, ListenerSlot};
+pub use downstream::DownstreamTable;
+pub use listener::{ChainSlots, ListenerSlot};

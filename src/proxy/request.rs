@@ -17,7 +17,7 @@ use super::redirect::write_location;
 use super::rewrite;
 use super::scratch::Scratch;
 use super::upstream_head::{self, Forwarded, format_request_id, write_upstream_head};
-use crate::http::{BodyLength, RequestHead, Scheme, Version, path};
+use crate::http::{BodyLength, RequestHead, Version, path};
 use crate::http1::{self, HeaderStorage, ParsedRequest};
 use crate::ids::{ClusterId, RouteId};
 use crate::router::{Lookup, weighted};
@@ -90,7 +90,7 @@ pub fn prepare(
     started: Instant,
 ) -> Decision {
     let mut storage = HeaderStorage::new();
-    let parsed = match http1::parse_request(received, &mut storage, Scheme::Http) {
+    let parsed = match http1::parse_request(received, &mut storage, downstream.listener.scheme) {
         Ok(Some(parsed)) => parsed,
         Ok(None) => return Decision::Incomplete,
         Err(error) => {

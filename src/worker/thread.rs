@@ -17,8 +17,8 @@ use crate::ids::WorkerId;
 use crate::net::listener::Listener;
 use crate::net::oneshot;
 use crate::net::runtime::{self, Driver, RuntimeError};
-use crate::proxy::{ListenerSlot, Replica, WorkerContext};
-use crate::snapshot::{Listener as ConfiguredListener, Snapshot};
+use crate::proxy::{ChainSlots, ListenerSlot, Replica, WorkerContext};
+use crate::snapshot::Snapshot;
 use crate::upstream::{ClusterStates, SharedClusters};
 
 /// Access log lines wait at most this long on the worker.
@@ -78,6 +78,8 @@ struct Listeners {
     /// Slots of listeners that went away while connections of theirs were open: should the listener
     /// come back, these connections are routed again.
     retired: Vec<Rc<ListenerSlot>>,
+    /// Slots of chains, those that went away while connections of theirs were open included.
+    chains: Vec<Rc<ListenerSlot>>,
 }
 
 async fn worker(config: WorkerConfig, mailbox: Mailbox) -> io::Result<usize> {
@@ -91,7 +93,7 @@ async fn worker(config: WorkerConfig, mailbox: Mailbox) -> io::Result<usize> {
     let handle = |command| match command {
         Command::Publish { snapshot, shared, sockets } => {
             let generation = snapshot.generation;
-            let replica = replica(&context, *snapshot, &shared);
+            let replica = replica(&context, &listeners.borrow().chains, *snapshot, &shared);
             let event = match publish(&context, &listeners, replica, sockets, connections_max) {
                 Ok(()) => WorkerEvent::Published(id, generation),
                 Err(error) => WorkerEvent::Failed(id, error.to_string()),
@@ -130,14 +132,20 @@ async fn worker(config: WorkerConfig, mailbox: Mailbox) -> io::Result<usize> {
     Ok(cut)
 }
 
-/// `snapshot` with this worker's state of its clusters.
-fn replica(context: &WorkerContext, snapshot: Snapshot, shared: &SharedClusters) -> Replica {
+/// `snapshot` with this worker's state of its clusters and chains.
+fn replica(
+    context: &WorkerContext,
+    chains: &[Rc<ListenerSlot>],
+    snapshot: Snapshot,
+    shared: &SharedClusters,
+) -> Replica {
     let previous = context.replica.borrow();
     let mut random = context.random.borrow_mut();
     let now_ms = context.clock.milliseconds(Instant::now());
     let clusters =
         ClusterStates::new(&snapshot, shared, Some(&previous.clusters), &mut random, now_ms);
-    Replica { snapshot, clusters }
+    let chains = ChainSlots::new(&snapshot, chains);
+    Replica { snapshot, clusters, chains }
 }
 
 /// Route by `replica` from now on: take the new sockets, stop the listeners that it no longer has,
@@ -150,20 +158,12 @@ fn publish(
     connections_max: usize,
 ) -> io::Result<()> {
     let snapshot = &replica.snapshot;
-    let route_table = |address: SocketAddr| {
-        snapshot
-            .listeners
-            .iter()
-            .find(|listener| listener.address == address)
-            .and_then(ConfiguredListener::route_table)
-    };
     let mut listeners = listeners.borrow_mut();
     let mut kept = Vec::new();
     let mut retired: Vec<Rc<ListenerSlot>> = listeners.retired.drain(..).collect();
     for accepting in listeners.accepting.drain(..) {
-        let table = route_table(accepting.slot.address);
-        accepting.slot.route_table.set(table);
-        match table {
+        accepting.slot.follow(snapshot);
+        match accepting.slot.listener.get() {
             Some(_) => kept.push(accepting),
             None => {
                 retired.push(Rc::clone(&accepting.slot));
@@ -173,8 +173,14 @@ fn publish(
     }
     // Only those that a connection still holds.
     retired.retain(|slot| Rc::strong_count(slot) > 1);
-    for slot in &retired {
-        slot.route_table.set(route_table(slot.address));
+    listeners.chains.retain(|slot| Rc::strong_count(slot) > 1);
+    for slot in retired.iter().chain(&listeners.chains) {
+        slot.follow(snapshot);
+    }
+    for slot in replica.chains.iter() {
+        if !listeners.chains.iter().any(|known| Rc::ptr_eq(known, slot)) {
+            listeners.chains.push(Rc::clone(slot));
+        }
     }
     listeners.accepting = kept;
     let generation = snapshot.generation;
@@ -182,7 +188,7 @@ fn publish(
         let known = retired.iter().position(|slot| slot.address == address);
         let slot = match known {
             Some(position) => retired.swap_remove(position),
-            None => Rc::new(ListenerSlot { address, route_table: route_table(address).into() }),
+            None => Rc::new(ListenerSlot::new(address, snapshot)),
         };
         let listener = Listener::adopt(socket, context.driver)?;
         listeners.accepting.push(Accepting::start(context, listener, slot, connections_max));

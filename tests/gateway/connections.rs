@@ -354,6 +354,15 @@ fn servers_that_end_tls_have_their_names_and_tables() {
     };
     assert!(note("a.com").contains("https.443.one.a.default routes"), "{}", note("a.com"));
     assert!(note("x.d.com").contains("https.443.three.c.default"), "{}", note("x.d.com"));
+    let request = explain(&directory, "https://x.d.com/").expect("a server");
+    assert_eq!(request["listener"]["numbers"], serde_json::json!([443]));
+    for (asked, reason) in [
+        ("https://c.com/", "go on as they are: ask tls://c.com:443"),
+        ("https://nobody.org/", "no server of port 443 has the name nobody.org"),
+    ] {
+        let error = explain(&directory, asked).expect_err("no requests");
+        assert!(error.contains(reason), "{error}");
+    }
     assert_eq!(note("c.com"), "null default/names spec.tls[1].match[0]");
     let left_out = findings(&directory, "RNG0208");
     assert_eq!(left_out.len(), 1, "{left_out:?}");

@@ -81,7 +81,8 @@ fn answers_of_the_gateway_are_told() {
 #[test]
 fn what_cannot_be_explained_is_an_error() {
     for (arguments, part) in [
-        (&["GET https://hello.com/"][..], "not served yet"),
+        (&["GET ftp://hello.com/"][..], "`ftp` is not served"),
+        (&["GET https://hello.com/"], "opens a port that takes HTTPS"),
         (&["GET http://hello.com/ x"], "not a method and a URL"),
         (&["GET http://hello.com/", "-H", "x"], "`name: value`"),
     ] {
@@ -157,7 +158,7 @@ fn a_question_that_a_gateway_cannot_answer_is_an_error() {
     let gateway = start(&[]);
     let (code, _, errors) = live(&gateway, &["GET https://hello.com/"]);
     assert_eq!(code, Some(1));
-    assert!(errors.contains("not served yet"), "{errors}");
+    assert!(errors.contains("opens a port that takes HTTPS"), "{errors}");
     let nobody = format!("127.0.0.1:{}", free_port());
     let output = ringress(&["explain", "--live", &nobody, "http://hello.com/"]);
     assert_eq!(output.status.code(), Some(1));

@@ -91,7 +91,8 @@ fn request(logged: &Logged<'_>) -> Result<(Asked, Option<u16>), String> {
     if let Some(before) = logged.forwarded_for.and_then(|list| without_last(list, client)) {
         fields.push(format!("x-forwarded-for: {before}"));
     }
-    let asked = Asked::from_parts(method, authority, path, &fields).map_err(|e| e.to_string())?;
+    let asked =
+        Asked::from_parts(method, false, authority, path, &fields).map_err(|e| e.to_string())?;
     let local = logged.local_address.and_then(|address| address.parse::<SocketAddr>().ok());
     Ok((asked, local.map(|address| address.port())))
 }

@@ -1,4 +1,3 @@
-use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -9,11 +8,12 @@ use super::*;
 use crate::ids::WorkerId;
 use crate::net::connect::loopback_pair;
 use crate::net::runtime::{self, Driver, DriverChoice};
-use crate::proxy::downstream::ListenerSlot;
+use crate::proxy::ListenerSlot;
 use crate::proxy::mirror::Copies;
 use crate::proxy::request_body::Progress;
 use crate::proxy::retry::Retries;
 use crate::snapshot::RetryPolicy;
+use crate::snapshot::Snapshot;
 use crate::stream_info::StreamInfo;
 
 fn plan() -> Plan {
@@ -40,10 +40,8 @@ fn a_late_piece_of_a_body_has_a_whole_send_deadline() {
         let context = WorkerContext::new(WorkerId(0), driver, None);
         let (client, mut client_end) = loopback_pair(driver, Some(4096)).await;
         let (upstream, mut upstream_end) = loopback_pair(driver, Some(4096)).await;
-        let slot = ListenerSlot {
-            address: SocketAddr::from(([127, 0, 0, 1], 80)),
-            route_table: Cell::new(None),
-        };
+        let address = SocketAddr::from(([127, 0, 0, 1], 80));
+        let slot = ListenerSlot::new(address, &Snapshot::default());
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let downstream = context.downstreams.insert(Downstream::new(client, peer, Rc::new(slot)));
         let mut upstream = Connection::new(upstream, &context.receives, context.buffers.take(), 0);
