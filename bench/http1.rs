@@ -49,6 +49,7 @@ fn rewrite(c: &mut Criterion) {
                 panic!("the head is well-formed");
             };
             let forwarded = Forwarded {
+                client_certificate: None,
                 authority: None,
                 path: None,
                 expected_timeout_ms: None,

@@ -34,20 +34,60 @@ pub const IDLE_BUFFER_BYTES: usize = 1024;
 pub const BUFFER_BYTES: usize = 16 * 1024;
 /// Bytes of the large pooled buffer that long bodies are moved with.
 pub const LARGE_BUFFER_BYTES: usize = 128 * 1024;
+/// Bytes of a pipe that sockets are spliced through, as far as the system allows.
+pub const PIPE_BYTES: usize = 256 * 1024;
+/// Bytes of a header of the PROXY protocol version 2 with all that it tells (version 1: 107).
+pub const PROXY_HEADER_BYTES_MAX: usize = 8 * 1024;
+/// Pipes of one worker; tunnels beyond move their bytes through buffers.
+pub const PIPES_MAX: usize = 128;
+/// Free pipes that one worker keeps.
+pub const FREE_PIPES_MAX: usize = 16;
+/// A tunnel lets others have their turn when it moved so many bytes in a row.
+pub const TUNNEL_TURN_BYTES: usize = 1024 * 1024;
 /// Bytes kept free before the received bytes of a pooled buffer: a rewritten head or a chunk size
 /// is put there, so that head and first body bytes leave in one send.
 pub const BUFFER_HEADROOM_BYTES: usize = 1024;
 
+/// Streams that a client may have open on one HTTP/2 connection (Envoy since 1.36).
+pub const HTTP2_STREAMS_MAX: u32 = 1024;
+/// Bytes of a request's body that a client may send on one stream before they are taken. What is
+/// behind it waits in our memory: a quarter of the connection's, so that one stream that nobody reads
+/// does not stop the others.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// The same for all streams of a client's connection: the most that it can make us hold (Envoy's
+/// `per_connection_buffer_limit_bytes`, 1 MiB; its own window of 24 MiB is no bound of that kind).
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Bytes of a response's body that an upstream may send on one stream before the client takes them. A
+/// client that reads nothing holds as much per stream: a quarter of what it may send itself.
+pub const HTTP2_UPSTREAM_WINDOW_BYTES: u32 = 64 * 1024;
+/// Bytes of one stream that are framed and wait for the socket: two frames of the usual size, of which
+/// one can be filled while the other leaves.
+pub const HTTP2_SEND_BUFFER_BYTES: usize = 32 * 1024;
+/// Streams that a client has reset before we looked at them (CVE-2023-44487).
+pub const HTTP2_PENDING_RESETS_MAX: usize = 20;
+/// Streams that we reset for errors of the peer (CVE-2025-8671).
+pub const HTTP2_LOCAL_RESETS_MAX: usize = 1024;
+/// From so many streams on a connection is ended when more than half of them were reset by the client
+/// before they had their response (Envoy's `premature_reset_total_stream_count`).
+pub const HTTP2_PREMATURE_RESETS_FROM: u64 = 500;
+
 /// A request head must be complete this long after its first byte.
 pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// A TLS handshake must be over this long after the connection was accepted (Istio's gateway: 15 s).
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// A body or a write must make progress within this time.
 pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
 /// An idle keep-alive connection is closed after this time (Istio: 1 h).
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// An idle upstream connection is closed after this time (Istio: `http.idleTimeout`, 1 h).
 pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Connections that are routed as a whole are closed when no byte moved for this long (Istio's
+/// `connectionPool.tcp.idleTimeout`, 1 h).
+pub const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// An idle upstream connection that serves one client only (PROXY protocol) is closed after this time.
 pub const PROXIED_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Where the PROXY protocol is asked for, its header must be complete after this time.
+pub const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Default of `connectionPool.tcp.connectTimeout` (mesh `connectTimeout`).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Idle upstream connections kept per endpoint and worker.
@@ -77,6 +117,8 @@ pub const ACCESS_LOG_BUFFER_BYTES: usize = 32 * 1024;
 pub const ACCESS_LOG_QUEUE_MAX: usize = 64;
 /// Emptied access log buffers that one worker keeps.
 pub const ACCESS_LOG_SPARE_BUFFERS_MAX: usize = 4;
+/// Bytes of a file with certificates, a key or revocation lists.
+pub const CREDENTIAL_FILE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of a question to `/explain` of the admin server: a head and its first line.
 pub const EXPLAIN_REQUEST_BYTES_MAX: usize = HEAD_BYTES_MAX + REQUEST_LINE_BYTES_MAX;
 /// Questions to `/explain` that may wait.

@@ -370,6 +370,7 @@ fn compile_options(options: &RunOptions) -> CompileOptions {
             request_head_timeout: options.request_head_timeout,
             progress_timeout: options.progress_timeout,
             explain_header: options.explain_header,
+            proxy_protocol: options.proxy_protocol.clone().unwrap_or_default(),
             hostname: crate::net::hostname().into(),
             ..Settings::default()
         },

@@ -54,6 +54,8 @@ response_flags! {
     STREAM_IDLE_TIMEOUT = 14, "SI";
     /// An overload limit was hit.
     OVERLOAD_MANAGER = 15, "OM";
+    /// The connection was as old as it may be.
+    DURATION_TIMEOUT = 16, "DT";
 }
 
 impl ResponseFlags {
@@ -128,6 +130,10 @@ pub struct StreamInfo {
     pub grpc: bool,
     /// `grpc-status` of a gRPC response, if there was one.
     pub grpc_status: Option<u8>,
+    /// Messages of a gRPC request.
+    pub request_messages: u64,
+    /// Messages of a gRPC response.
+    pub response_messages: u64,
     /// Request bytes on the wire, head included.
     pub request_bytes: u64,
     /// Response bytes on the wire, head included.
@@ -166,6 +172,8 @@ impl StreamInfo {
             details: "-",
             grpc: false,
             grpc_status: None,
+            request_messages: 0,
+            response_messages: 0,
             request_bytes: 0,
             response_bytes: 0,
             request_body_bytes: 0,

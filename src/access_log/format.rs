@@ -26,6 +26,8 @@ pub struct LineContext<'a> {
     pub route_name: &'a str,
     /// `%UPSTREAM_CLUSTER_RAW%`, `outbound|PORT|SUBSET|HOST`; empty: missing.
     pub cluster_name: &'a str,
+    /// It is about a connection that was routed as a whole: `%PROTOCOL%` is missing.
+    pub is_connection: bool,
     /// `%DOWNSTREAM_LOCAL_ADDRESS%`
     pub downstream_local_address: Option<SocketAddr>,
     /// `%DOWNSTREAM_REMOTE_ADDRESS%`
@@ -39,6 +41,10 @@ pub struct LineContext<'a> {
 }
 
 impl LineContext<'_> {
+    fn protocol(&self, info: &StreamInfo) -> Option<&'static [u8]> {
+        (!self.is_connection).then(|| info.version.as_str().as_bytes())
+    }
+
     fn route_name(&self) -> Option<&[u8]> {
         Some(self.route_name.as_bytes()).filter(|name| !name.is_empty())
     }
@@ -76,7 +82,7 @@ fn write_text(
     out.push(b' ');
     token(out, fields.path());
     out.push(b' ');
-    out.extend_from_slice(info.version.as_str().as_bytes());
+    token(out, context.protocol(info));
     out.extend_from_slice(b"\" ");
     number(out, u64::from(info.response_code));
     out.push(b' ');
@@ -136,7 +142,7 @@ fn write_json(
     json_string(out, "route_name", context.route_name());
     json_string(out, "method", fields.method());
     json_string(out, "path", fields.path());
-    json_string(out, "protocol", Some(info.version.as_str().as_bytes()));
+    json_string(out, "protocol", context.protocol(info));
     json_number(out, "response_code", u64::from(info.response_code));
     key(out, "response_flags");
     out.push(b'"');

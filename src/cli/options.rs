@@ -12,7 +12,7 @@ use crate::control::dns::{DnsOptions, Families};
 use crate::control::reload::Reloader;
 use crate::metrics::LabelTable;
 use crate::net::runtime::DriverChoice;
-use crate::snapshot::Settings;
+use crate::snapshot::{ProxyProtocolPorts, Settings};
 use crate::validate::ValidateOptions;
 
 /// Port of DNS servers.
@@ -78,6 +78,12 @@ pub struct RunOptions {
     /// (`gatewayTopology.numTrustedProxies`).
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub trusted_proxies: u32,
+
+    /// Gateway ports whose connections begin with a header of the PROXY protocol, version 1 or 2
+    /// (`gatewayTopology.proxyProtocol`); without a list all. Connections without it are closed.
+    #[arg(long, value_name = "NUMBER,…", num_args = 0..=1, require_equals = true,
+          default_missing_value = "all", value_parser = parse_proxy_protocol)]
+    pub proxy_protocol: Option<ProxyProtocolPorts>,
 
     /// Close an idle keep-alive connection after this time.
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
@@ -316,6 +322,18 @@ fn parse_dns_server(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| format!("`{text}` is not an IP address with a port, such as 10.0.0.10:53"))
 }
 
+/// `all`, or a comma list of port numbers.
+fn parse_proxy_protocol(text: &str) -> Result<ProxyProtocolPorts, String> {
+    if text == "all" {
+        return Ok(ProxyProtocolPorts::All);
+    }
+    let port = |number: &str| number.parse().ok().filter(|number: &u16| *number > 0);
+    let ports: Option<Box<[u16]>> = text.split(',').map(port).collect();
+    ports
+        .map(ProxyProtocolPorts::Some)
+        .ok_or_else(|| format!("`{text}` is not a list of ports such as 80,443"))
+}
+
 /// `500ms`, `30s`, `5m`, `1h`; a bare number counts seconds.
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
@@ -339,6 +357,16 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ports_of_the_proxy_protocol_are_read() {
+        assert_eq!(parse_proxy_protocol("all"), Ok(ProxyProtocolPorts::All));
+        let some = parse_proxy_protocol("80,443").expect("two ports");
+        assert!(some.include(&[443]) && some.include(&[8080, 80]) && !some.include(&[8080]));
+        for wrong in ["", "80,", "0", "70000", "http", "-1"] {
+            assert!(parse_proxy_protocol(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn times_are_read_with_their_units() {

@@ -1,19 +1,25 @@
 //! Destinations → clusters: service port and subset, with the policy of the DestinationRule that
 //! applies (behaviour 4.1, 4.2).
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::CompileOptions;
 use super::consistent_hash;
+use super::credentials::{self, ClientSide, Credentials};
 use super::locality::{self, Own};
 use super::naming::{self, covers, is_exported, resolve_short_name};
 use super::registry::{Discovery, EndpointRecord, PortRecord, Registry, ServiceRecord};
+use super::tls_sides::TlsSides;
 use super::upstream_policy::UpstreamPolicy;
-use crate::config::destination_rule::DestinationRule;
+use crate::config::credential_files::{self, CredentialFiles};
+use crate::config::destination_rule::{ClientTlsSettings, DestinationRule};
 use crate::config::{Object, ResourceSet};
 use crate::ids::ClusterId;
 use crate::metrics::{LabelTable, MetricLabels};
-use crate::snapshot::{Cluster, Endpoint, ResolvedNames};
+use crate::snapshot::{Cluster, ClusterTls, Endpoint, ResolvedNames, UpstreamProtocol};
+use crate::tls::settings::ClientSettings;
 
 /// Root namespace of the mesh.
 const ROOT_NAMESPACE: &str = "istio-system";
@@ -23,7 +29,9 @@ pub struct ClusterCompiler<'r> {
     registry: &'r Registry,
     viewer: &'r str,
     options: &'r CompileOptions,
+    credentials: Credentials<'r>,
     labels: &'r mut LabelTable,
+    sides: &'r RefCell<TlsSides>,
     known: HashMap<String, ClusterId>,
     clusters: Vec<Cluster>,
     /// DestinationRules by their full host.
@@ -38,7 +46,9 @@ impl<'r> ClusterCompiler<'r> {
         resources: &'r ResourceSet,
         registry: &'r Registry,
         options: &'r CompileOptions,
+        files: &'r CredentialFiles,
         labels: &'r mut LabelTable,
+        sides: &'r RefCell<TlsSides>,
     ) -> ClusterCompiler<'r> {
         let applies = |rule: &&Object<DestinationRule>| {
             let selector = rule.spec.workload_selector.as_ref();
@@ -62,7 +72,9 @@ impl<'r> ClusterCompiler<'r> {
             registry,
             viewer: &options.namespace,
             options,
+            credentials: Credentials::new(resources, files, &options.namespace),
             labels,
+            sides,
             known: HashMap::new(),
             clusters: Vec::new(),
             rules,
@@ -111,6 +123,26 @@ impl<'r> ClusterCompiler<'r> {
         self.clusters.push(cluster);
         self.known.insert(name, id);
         (number, Some(id))
+    }
+
+    /// Host, port and subset of everything that can be named: all ports of all services, each without a
+    /// subset and with those of its DestinationRules.
+    pub fn names(&self) -> Vec<(String, u32, String)> {
+        let mut names = Vec::new();
+        for service in self.registry.services() {
+            let rules = self.rules_for(&service.host, &service.namespace);
+            let subsets = rules.iter().flat_map(|rule| &rule.spec.subsets);
+            let subsets: Vec<&str> =
+                [""].into_iter().chain(subsets.map(|subset| subset.name.as_str())).collect();
+            for port in &service.ports {
+                names.extend(
+                    subsets
+                        .iter()
+                        .map(|subset| (service.host.clone(), port.number, (*subset).to_owned())),
+                );
+            }
+        }
+        names
     }
 
     fn compile(
@@ -175,10 +207,53 @@ impl<'r> ClusterCompiler<'r> {
             endpoints,
             resolved,
             metric_slot,
+            protocol: if port.http2 { UpstreamProtocol::Http2 } else { UpstreamProtocol::Http1 },
             ..Cluster::default()
         };
         policy.apply(&mut cluster);
+        if let Some(settings) = policy.tls {
+            // The block is of one of these rules; its files are named from where that stands.
+            let rule = rules.iter().copied().find(|rule| has_settings(rule, settings))?;
+            let side = ClientSide {
+                cluster: &cluster.name,
+                service_names: &service.subject_alt_names,
+                rule,
+            };
+            let made = credentials::client_settings(settings, &side, &self.credentials)
+                .map_err(|_| ())
+                .and_then(|settings| self.tls(settings, cluster.protocol));
+            match made {
+                Ok(tls) => cluster.tls = tls.map(Box::new),
+                // Validation told why. What is to be sent by TLS is never sent in clear text.
+                Err(()) => {
+                    cluster.endpoints = Vec::new();
+                    cluster.resolved = None;
+                }
+            }
+        }
         Some(cluster)
+    }
+
+    /// The sides of TLS to a cluster, those that its protocol needs.
+    fn tls(
+        &self,
+        settings: Option<ClientSettings>,
+        protocol: UpstreamProtocol,
+    ) -> Result<Option<ClusterTls>, ()> {
+        let Some(mut settings) = settings else { return Ok(None) };
+        let needs_host = settings.server_name.is_none();
+        let mut sides = self.sides.borrow_mut();
+        let mut side = |http2| {
+            settings.http2 = http2;
+            sides.client(&settings).map(Some).map_err(|_| ())
+        };
+        let (http1, http2) = match protocol {
+            UpstreamProtocol::Http1 => (side(false)?, None),
+            UpstreamProtocol::Http2 => (None, side(true)?),
+            UpstreamProtocol::AsClient => (side(false)?, side(true)?),
+        };
+        let settings = Arc::new(settings);
+        Ok(Some(ClusterTls { settings, http1, http2, needs_host }))
     }
 
     /// The rules of a host: of the first level that has any (the gateway's namespace, the service's,
@@ -216,6 +291,11 @@ impl<'r> ClusterCompiler<'r> {
         }
         Vec::new()
     }
+}
+
+/// Are these settings, and not equal ones, of this rule?
+fn has_settings(rule: &Object<DestinationRule>, settings: &ClientTlsSettings) -> bool {
+    credential_files::client_settings(rule).any(|(_, own)| std::ptr::eq(own, settings))
 }
 
 fn has_labels(labels: &BTreeMap<String, String>, selector: &BTreeMap<String, String>) -> bool {

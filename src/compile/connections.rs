@@ -2,10 +2,15 @@
 //! becomes of connections (behaviour 2.8). At a gateway `port`, `gateways` and `sniHosts` decide; what
 //! else a match may say is of sidecars.
 
+use std::cell::RefCell;
+use std::sync::Arc;
+
 use super::CompileOptions;
+use super::credentials::{self, Credentials, HANDSHAKES_FAIL};
 use super::listeners::{BoundServer, ListenerPort, PortKind};
 use super::naming;
 use super::routes::{RouteCompiler, ServerContext};
+use super::tls_sides::TlsSides;
 use super::virtual_hosts::{self, bound_hosts, candidates};
 use crate::config::gateway::TlsMode;
 use crate::config::virtual_service::{RouteDestination, VirtualService};
@@ -15,6 +20,10 @@ use crate::router::host::DomainError;
 use crate::snapshot::{
     BytesPort, Chain, ChainContent, ConnectionRoute, ConnectionRule, RuleOutcome, Serves, TlsPort,
 };
+use crate::tls::ServerTls;
+
+/// What a certificate that is still there saves.
+const LAST_GOOD: &str = "the last good certificate is served";
 
 /// What compiling the connections of a port needs.
 pub struct ConnectionCompiler<'c, 'r> {
@@ -24,6 +33,10 @@ pub struct ConnectionCompiler<'c, 'r> {
     pub options: &'c CompileOptions,
     /// Makes the destinations.
     pub routes: &'c mut RouteCompiler<'r>,
+    /// Certificates and keys.
+    pub credentials: &'c Credentials<'r>,
+    /// What they are made into.
+    pub sides: &'c RefCell<TlsSides>,
     /// Where the tables of servers that end TLS go.
     pub route_tables: &'c mut Vec<RouteTable>,
     /// What was found.
@@ -85,8 +98,7 @@ impl<'r> ConnectionCompiler<'_, 'r> {
         for server in &port.servers {
             match Routing::of(server) {
                 Routing::Requests => self.requests(server, port, &mut made),
-                // Its names are those of a mesh.
-                Routing::Named => {}
+                Routing::Named => self.mesh_names(server, &mut made),
                 routing => self.connections(server, routing, &mut made),
             }
         }
@@ -117,13 +129,55 @@ impl<'r> ConnectionCompiler<'_, 'r> {
         );
         let content = ChainContent::Requests { route_table: self.route_tables.len() };
         self.route_tables.push(table);
+        let tls = self.server_tls(server);
         made.port.chains.push(Chain {
             name: server.table_name(),
             server_names: names,
             gateway: naming::qualified(&server.gateway.key()),
             ends_tls: true,
+            tls,
+            of_mesh: false,
             content,
         });
+    }
+
+    /// A server whose clients name clusters (`AUTO_PASSTHROUGH`): those that its hosts cover. No
+    /// VirtualService is needed. The hosts are those of servers in a mesh, `*.local`.
+    fn mesh_names(&mut self, server: &BoundServer<'r>, made: &mut Made) {
+        let hosts = server.server_names();
+        let chains_before = made.port.chains.len();
+        for (name, forward) in self.routes.mesh_names() {
+            let covered = hosts.iter().any(|host| naming::covers(host, &name));
+            // Another such server of the port may have brought it in.
+            if !covered || made.claim(std::slice::from_ref(&name)).is_err() {
+                continue;
+            }
+            let gateway = naming::qualified(&server.gateway.key());
+            made.port.chains.push(Chain {
+                name: name.clone(),
+                server_names: vec![name],
+                gateway: gateway.clone(),
+                ends_tls: false,
+                tls: None,
+                of_mesh: true,
+                content: ChainContent::Connection(ConnectionRoute {
+                    virtual_service: String::new(),
+                    field: format!("AUTO_PASSTHROUGH of Gateway {gateway}"),
+                    forward,
+                }),
+            });
+        }
+        let count = made.port.chains.len() - chains_before;
+        self.diagnostics.push(server.gateway.diagnostic(
+            Severity::Info,
+            "RNG0209",
+            &format!("spec.servers[{}].tls.mode", server.position()),
+            &format!(
+                "AUTO_PASSTHROUGH serves only clients that name a cluster as sidecars do, \
+                 outbound_.<port>_.<subset>_.<host>: {count} name(s) here"
+            ),
+            None,
+        ));
     }
 
     /// The `tls` or `tcp` routes that are bound to a server.
@@ -206,7 +260,7 @@ impl<'r> ConnectionCompiler<'_, 'r> {
                     continue;
                 }
                 let route = self.route(&rule, context);
-                made.chain(&rule, rule.server_names.clone(), context.gateway, false, route);
+                made.chain(&rule, context.gateway, None, route);
             }
         }
     }
@@ -259,7 +313,8 @@ impl<'r> ConnectionCompiler<'_, 'r> {
                 }
                 Ok(()) => {
                     let route = self.route(&rule, context);
-                    made.chain(&rule, rule.server_names.clone(), context.gateway, true, route);
+                    let tls = self.server_tls(server);
+                    made.chain(&rule, context.gateway, Some(tls), route);
                 }
             }
         }
@@ -273,20 +328,44 @@ impl<'r> ConnectionCompiler<'_, 'r> {
         }
     }
 
+    /// The TLS side of a server; none: its handshakes fail, and a finding says why (behaviour 2.6.5).
+    fn server_tls(&mut self, server: &BoundServer<'r>) -> Option<Arc<ServerTls>> {
+        let name = server.table_name();
+        let asked = format!("{:?}", server.server.tls);
+        match credentials::server_settings(server.server, server.gateway, self.credentials) {
+            Err(missing) => {
+                let mut missing = *missing;
+                let last = self.sides.borrow_mut().last_server(&name, &asked);
+                if last.is_some() {
+                    missing.message = missing.message.replace(HANDSHAKES_FAIL, LAST_GOOD);
+                }
+                self.diagnostics.push(missing);
+                last
+            }
+            Ok(settings) => match self.sides.borrow_mut().server(&name, &asked, settings) {
+                Ok(side) => Some(side),
+                Err((error, last)) => {
+                    let after = if last.is_some() { LAST_GOOD } else { HANDSHAKES_FAIL };
+                    self.diagnostics.push(server.gateway.diagnostic(
+                        Severity::Warning,
+                        "IST0161",
+                        &format!("spec.servers[{}].tls", server.position()),
+                        &format!("{error}: {after}"),
+                        None,
+                    ));
+                    last
+                }
+            },
+        }
+    }
+
     /// Of two servers with one name Envoy would refuse the whole port; here the first is kept
     /// (behaviour 2.3.2).
     fn left_out(&mut self, server: &BoundServer<'_>, taken: &str) {
-        let position = server
-            .gateway
-            .spec
-            .servers
-            .iter()
-            .position(|other| std::ptr::eq(other, server.server))
-            .unwrap_or(0);
         self.diagnostics.push(server.gateway.diagnostic(
             Severity::Warning,
             "RNG0208",
-            &format!("spec.servers[{position}]"),
+            &format!("spec.servers[{}]", server.position()),
             &format!("the server is left out: {taken}"),
             Some("give it a port or hosts of its own"),
         ));
@@ -316,21 +395,22 @@ impl Made {
         Ok(())
     }
 
-    /// A chain whose names have been claimed.
+    /// A chain whose names have been claimed; `ended`: TLS ends here, by this side.
     fn chain(
         &mut self,
         rule: &Rule<'_>,
-        server_names: Vec<String>,
         gateway: &str,
-        ends_tls: bool,
+        ended: Option<Option<Arc<ServerTls>>>,
         route: ConnectionRoute,
     ) {
         self.note(rule, RuleOutcome::Used(self.port.chains.len()));
         self.port.chains.push(Chain {
             name: format!("{} {}", route.virtual_service, route.field),
-            server_names,
+            server_names: rule.server_names.clone(),
             gateway: gateway.to_owned(),
-            ends_tls,
+            ends_tls: ended.is_some(),
+            tls: ended.flatten(),
+            of_mesh: false,
             content: ChainContent::Connection(route),
         });
     }

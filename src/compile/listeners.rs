@@ -22,7 +22,7 @@ pub struct ListenerPort<'r> {
     pub kind: PortKind,
     /// The servers, in Istio's order.
     pub servers: Vec<BoundServer<'r>>,
-    /// Hosts of the servers with a `tls` block, which no other such server may have.
+    /// Hosts of the servers with TLS, which no other one may have.
     taken: BTreeSet<String>,
 }
 
@@ -38,13 +38,14 @@ pub enum PortKind {
 }
 
 impl PortKind {
-    fn of(server: &Server) -> PortKind {
+    /// None: the protocol is not served, which validation tells.
+    fn of(server: &Server) -> Option<PortKind> {
         if server.is_plain_http() {
-            PortKind::Requests
+            Some(PortKind::Requests)
         } else if server.is_tls() {
-            PortKind::Tls
+            Some(PortKind::Tls)
         } else {
-            PortKind::Bytes
+            server.is_bytes().then_some(PortKind::Bytes)
         }
     }
 
@@ -75,6 +76,12 @@ impl<'r> BoundServer<'r> {
         written.iter().map(String::as_str).chain(all.then_some("*"))
     }
 
+    /// Its position among the servers of its Gateway.
+    pub fn position(&self) -> usize {
+        let servers = &self.gateway.spec.servers;
+        servers.iter().position(|other| std::ptr::eq(other, self.server)).unwrap_or(0)
+    }
+
     /// The server names that its TLS answers to, sorted; `*` makes them all (behaviour 2.4.5).
     pub fn server_names(&self) -> Vec<String> {
         let names: BTreeSet<String> =
@@ -99,16 +106,17 @@ impl<'r> BoundServer<'r> {
 }
 
 impl<'r> ListenerPort<'r> {
-    /// Take a server in. Otherwise why it is left out (behaviour 2.3, 2.3.1 to 2.3.3).
-    fn take(&mut self, bound: BoundServer<'r>) -> Result<(), String> {
-        let kind = PortKind::of(bound.server);
+    /// Take a server in. Otherwise why it is left out (behaviour 2.3, 2.3.1, 2.3.2).
+    fn take(&mut self, bound: BoundServer<'r>, kind: PortKind) -> Result<(), String> {
         if kind != self.kind {
             return Err(format!("its port speaks {} already", self.kind.as_str()));
         }
         if kind == PortKind::Bytes && !self.servers.is_empty() {
             return Err("its port is taken: only one TCP server can have it".to_owned());
         }
-        if bound.server.tls.is_some() {
+        // Servers in clear text that redirect are merged as others are, which is safer than Istio's
+        // leaving the second one out (`docs/quirks.md`).
+        if kind == PortKind::Tls {
             let namespace = &bound.gateway.meta.namespace;
             let hosts: BTreeSet<String> =
                 bound.hosts().map(|host| naming::normalized_host(host, namespace)).collect();
@@ -161,7 +169,7 @@ pub fn compile<'r>(
             continue;
         }
         for (index, server) in gateway.spec.servers.iter().enumerate() {
-            let Some(port) = &server.port else { continue };
+            let (Some(port), Some(kind)) = (&server.port, PortKind::of(server)) else { continue };
             let Ok(number) = u16::try_from(port.number) else { continue };
             let bind = match server.bind.as_deref() {
                 None | Some("") => Some(options.bind),
@@ -185,11 +193,11 @@ pub fn compile<'r>(
                     None | Some("") => format!("http.{target}"),
                     Some(bind) => format!("http.{target}.{bind}"),
                 },
-                kind: PortKind::of(server),
+                kind,
                 servers: Vec::new(),
                 taken: BTreeSet::new(),
             });
-            if let Err(reason) = port.take(BoundServer { gateway, server, number }) {
+            if let Err(reason) = port.take(BoundServer { gateway, server, number }, kind) {
                 diagnostics.push(gateway.diagnostic(
                     Severity::Warning,
                     "RNG0208",

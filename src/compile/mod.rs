@@ -8,6 +8,7 @@
 pub mod clusters;
 pub mod connections;
 pub mod consistent_hash;
+pub mod credentials;
 pub mod delegates;
 pub mod dns;
 pub mod listeners;
@@ -17,24 +18,29 @@ pub mod registry;
 pub mod routes;
 #[cfg(test)]
 mod tests;
+pub mod tls_sides;
 pub mod upstream_policy;
 pub mod virtual_hosts;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::config::credential_files::CredentialFiles;
 pub use crate::config::naming;
 use crate::config::{Diagnostic, ResourceSet};
 use crate::metrics::LabelTable;
 use crate::snapshot::{Listener, Serves, Settings, Snapshot};
 use clusters::ClusterCompiler;
 use connections::ConnectionCompiler;
+use credentials::Credentials;
 use delegates::Delegates;
 pub use dns::DnsAnswers;
 use listeners::{ListenerPort, PortKind};
 pub use locality::Locality;
 use registry::Registry;
 use routes::RouteCompiler;
+pub use tls_sides::TlsSides;
 
 /// What the compiler must know besides the resources.
 #[derive(Clone, Debug)]
@@ -64,18 +70,24 @@ pub struct Compiled {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Compile `resources` with the `answers` of the names in them. Label sets and histogram keys are interned in `labels`, which outlives the
+/// Compile `resources` with the `answers` of the names and the `files` of the certificates in them. Label
+/// sets and histogram keys are interned in `labels`, TLS sides are kept in `kept_sides`; both outlive the
 /// snapshot.
 pub fn compile(
     resources: &ResourceSet,
     options: &CompileOptions,
     answers: &DnsAnswers,
+    files: &CredentialFiles,
     labels: &mut LabelTable,
+    kept_sides: &mut TlsSides,
 ) -> Compiled {
     let mut diagnostics = Vec::new();
+    kept_sides.begin();
+    // Servers and clusters take from it in turn.
+    let sides = RefCell::new(std::mem::take(kept_sides));
     let registry = Registry::new(resources, &options.namespace, &options.cluster_domain, answers);
     let ports = listeners::compile(resources, options, &mut diagnostics);
-    let clusters = ClusterCompiler::new(resources, &registry, options, labels);
+    let clusters = ClusterCompiler::new(resources, &registry, options, files, labels, &sides);
     let delegates = Delegates::new(resources, &options.cluster_domain);
     let mut routes = RouteCompiler::new(&options.cluster_domain, clusters, delegates);
     let mut snapshot = Snapshot { settings: options.settings.clone(), ..Snapshot::default() };
@@ -92,7 +104,10 @@ pub fn compile(
             &mut routes,
             &mut diagnostics,
         );
-        let serves = Serves::Requests { route_table: snapshot.route_tables.len() };
+        let serves = Serves::Requests {
+            route_table: snapshot.route_tables.len(),
+            grpc_web: port.servers.iter().any(|bound| bound.server.protocol() == "GRPC-WEB"),
+        };
         snapshot.listeners.push(listener(port, port.name.clone(), serves));
         snapshot.route_tables.push(table);
     }
@@ -100,6 +115,8 @@ pub fn compile(
         resources,
         options,
         routes: &mut routes,
+        credentials: &Credentials::new(resources, files, &options.namespace),
+        sides: &sides,
         route_tables: &mut snapshot.route_tables,
         diagnostics: &mut diagnostics,
     };
@@ -111,6 +128,7 @@ pub fn compile(
         }
     }
     (snapshot.routes, snapshot.clusters) = routes.finish();
+    *kept_sides = sides.take();
     Compiled { snapshot, diagnostics }
 }
 

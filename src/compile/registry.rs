@@ -35,6 +35,8 @@ pub struct ServiceRecord {
     pub discovery: Discovery,
     /// The host that an ExternalName Service stands for.
     pub alias_of: Option<String>,
+    /// Names of which the certificate of its servers must have one, where no DestinationRule says so.
+    pub subject_alt_names: Vec<String>,
 }
 
 /// How the endpoints of a service are found.
@@ -55,6 +57,8 @@ pub struct PortRecord {
     pub number: u32,
     /// Its name, possibly empty.
     pub name: String,
+    /// Do its endpoints speak HTTP/2 (behaviour 6.2)?
+    pub http2: bool,
     /// Endpoints of this port.
     pub endpoints: Vec<EndpointRecord>,
     /// The names whose addresses are among the endpoints, as far as there are answers.
@@ -153,6 +157,13 @@ impl Registry {
             .or_else(|| self.wildcards.iter().find(|service| covers(&service.host, host)))
     }
 
+    /// The services with a host of their own, by host.
+    pub fn services(&self) -> Vec<&ServiceRecord> {
+        let mut services: Vec<_> = self.services.values().collect();
+        services.sort_by(|one, other| one.host.cmp(&other.host));
+        services
+    }
+
     /// The host that requests to `host` are for: where an ExternalName Service points at a service
     /// that is known, that one's (behaviour 5.7).
     pub fn target<'h>(&'h self, host: &'h str) -> &'h str {
@@ -173,6 +184,16 @@ fn add(endpoints: &mut Vec<EndpointRecord>, endpoint: EndpointRecord) {
     match endpoints.iter_mut().find(|known| known.address == endpoint.address) {
         Some(known) => known.ready |= endpoint.ready,
         None => endpoints.push(endpoint),
+    }
+}
+
+/// Does a Service's port speak HTTP/2: by its `appProtocol`, else by what its name begins with
+/// (behaviour 6.1)?
+fn is_http2_port(name: &str, app_protocol: Option<&str>) -> bool {
+    match app_protocol.map(str::to_ascii_lowercase).as_deref() {
+        None | Some("") => matches!(name.split('-').next(), Some("http2" | "grpc")),
+        Some("http2" | "grpc" | "grpc-web" | "kubernetes.io/h2c") => true,
+        Some(_) => false,
     }
 }
 

@@ -239,6 +239,19 @@ impl<'r> RouteCompiler<'r> {
         forward(destinations)
     }
 
+    /// Every cluster under the server name that the sidecars of a mesh give it,
+    /// `outbound_.<port>_.<subset>_.<host>`, with where its connections go.
+    pub fn mesh_names(&mut self) -> Vec<(String, Forward)> {
+        let names = self.clusters.names();
+        let made = names.into_iter().filter_map(|(host, port, subset)| {
+            let (_, cluster) = self.clusters.cluster(&host, Some(port), &subset, port);
+            let histogram_slot = HistogramSlot::UNROUTED;
+            let destination = Destination { cluster: Some(cluster?), weight: 1, histogram_slot };
+            Some((format!("outbound_.{port}_.{subset}_.{host}"), Forward::One(destination)))
+        });
+        made.collect()
+    }
+
     /// Where copies go; a mirror that does not exist gets none, in silence as in Istio (validation
     /// warns of it).
     fn mirrors(

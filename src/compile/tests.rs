@@ -19,7 +19,7 @@ pub(super) fn resources(text: &str) -> ResourceSet {
     ResourceSet::from_resources(documents.map(|document| document.result.expect("typed")))
 }
 
-fn options() -> CompileOptions {
+pub(super) fn options() -> CompileOptions {
     CompileOptions {
         locality: None,
         labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
@@ -32,8 +32,14 @@ fn options() -> CompileOptions {
 }
 
 fn compiled(text: &str) -> Snapshot {
-    let compiled =
-        compile(&resources(text), &options(), &DnsAnswers::default(), &mut LabelTable::new());
+    let compiled = compile(
+        &resources(text),
+        &options(),
+        &DnsAnswers::default(),
+        &CredentialFiles::default(),
+        &mut LabelTable::new(),
+        &mut TlsSides::default(),
+    );
     assert_eq!(compiled.diagnostics, []);
     compiled.snapshot
 }
@@ -106,7 +112,15 @@ const ROUTES: &str = "---\napiVersion: networking.istio.io/v1\nkind: VirtualServ
 fn routes_lead_to_clusters_with_policy_and_endpoints() {
     let mut labels = LabelTable::new();
     let set = resources(&format!("{GATEWAY}{ROUTES}"));
-    let snapshot = compile(&set, &options(), &DnsAnswers::default(), &mut labels).snapshot;
+    let snapshot = compile(
+        &set,
+        &options(),
+        &DnsAnswers::default(),
+        &CredentialFiles::default(),
+        &mut labels,
+        &mut TlsSides::default(),
+    )
+    .snapshot;
     let names: Vec<&str> = snapshot.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
     let host = "reviews.default.svc.cluster.local";
     assert_eq!(names, [format!("outbound|9080|v1|{host}"), format!("outbound|9080||{host}")]);

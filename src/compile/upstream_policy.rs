@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use crate::config::destination_rule as config;
 use crate::config::destination_rule::{
-    ConnectionPoolSettings, LoadBalancerSettings, OutlierDetection, ProxyProtocol, RetryBudget,
-    SimpleLb, TrafficPolicy,
+    ClientTlsSettings, ConnectionPoolSettings, H2UpgradePolicy, LoadBalancerSettings,
+    OutlierDetection, ProxyProtocol, RetryBudget, SimpleLb, TrafficPolicy,
 };
-use crate::limits::{CONNECT_TIMEOUT, PROXIED_IDLE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT};
+use crate::http2::client::Http2KeepAlive;
+use crate::limits::{
+    CONNECT_TIMEOUT, PROXIED_IDLE_TIMEOUT, TCP_IDLE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT,
+};
 use crate::net::TcpKeepalive;
 use crate::snapshot::{
-    self, Cluster, ClusterLimits, LoadBalancerPolicy, ProxyProtocolVersion, RetryLimit,
+    self, Cluster, ClusterLimits, Http2Settings, LoadBalancerPolicy, ProxyProtocolVersion,
+    RetryLimit, UpstreamProtocol,
 };
 
 /// The blocks that hold for one port of a subset.
@@ -21,6 +25,8 @@ pub struct UpstreamPolicy<'p> {
     pub load_balancer: Option<&'p LoadBalancerSettings>,
     /// Ejection.
     pub outlier_detection: Option<&'p OutlierDetection>,
+    /// TLS to the service.
+    pub tls: Option<&'p ClientTlsSettings>,
     connection_pool: Option<&'p ConnectionPoolSettings>,
     proxy_protocol: Option<&'p ProxyProtocol>,
     retry_budget: Option<&'p RetryBudget>,
@@ -32,6 +38,7 @@ struct Blocks<'p> {
     load_balancer: Option<&'p LoadBalancerSettings>,
     connection_pool: Option<&'p ConnectionPoolSettings>,
     outlier_detection: Option<&'p OutlierDetection>,
+    tls: Option<&'p ClientTlsSettings>,
 }
 
 impl<'p> UpstreamPolicy<'p> {
@@ -48,6 +55,7 @@ impl<'p> UpstreamPolicy<'p> {
             load_balancer: effective(policies, port, |blocks| blocks.load_balancer),
             connection_pool: effective(policies, port, |blocks| blocks.connection_pool),
             outlier_detection: effective(policies, port, |blocks| blocks.outlier_detection),
+            tls: effective(policies, port, |blocks| blocks.tls),
             proxy_protocol: policies
                 .iter()
                 .flatten()
@@ -70,6 +78,9 @@ impl<'p> UpstreamPolicy<'p> {
             .or(tcp.and_then(|tcp| tcp.idle_timeout))
             .map_or(UPSTREAM_IDLE_TIMEOUT, Duration::from);
         cluster.idle_timeout_ms = Some(milliseconds(idle_timeout)).filter(|ms| *ms > 0);
+        let tcp_idle_timeout =
+            tcp.and_then(|tcp| tcp.idle_timeout).map_or(TCP_IDLE_TIMEOUT, Duration::from);
+        cluster.tcp_idle_timeout_ms = Some(milliseconds(tcp_idle_timeout)).filter(|ms| *ms > 0);
         if cluster.proxy_protocol.is_some() {
             // A connection serves one client only: it is of no use for long.
             let most = milliseconds(PROXIED_IDLE_TIMEOUT);
@@ -81,6 +92,23 @@ impl<'p> UpstreamPolicy<'p> {
             .filter(|ms| *ms > 0);
         cluster.requests_per_connection_max =
             http.and_then(|http| positive(http.max_requests_per_connection)).map_or(0, u64::from);
+        if let Some(http) = http {
+            if http.use_client_protocol == Some(true) {
+                cluster.protocol = UpstreamProtocol::AsClient;
+            } else if http.h2_upgrade_policy == Some(H2UpgradePolicy::Upgrade) {
+                cluster.protocol = UpstreamProtocol::Http2;
+            }
+            let http2 = Http2Settings {
+                streams_max: positive(http.max_concurrent_streams),
+                keepalive: http.http2_keep_alive.as_ref().and_then(|keepalive| {
+                    Some(Http2KeepAlive {
+                        interval: keepalive.interval?.into(),
+                        timeout: keepalive.timeout?.into(),
+                    })
+                }),
+            };
+            cluster.http2 = (http2 != Http2Settings::default()).then(|| Box::new(http2));
+        }
         cluster.tcp_keepalive = tcp.and_then(|tcp| tcp.tcp_keepalive.as_ref()).map(|keepalive| {
             let duration = |value: Option<crate::config::scalar::Duration>| {
                 value.map(Duration::from).filter(|value| !value.is_zero())
@@ -139,12 +167,14 @@ fn effective<'p, T>(
                 load_balancer: settings.load_balancer.as_ref(),
                 connection_pool: settings.connection_pool.as_ref(),
                 outlier_detection: settings.outlier_detection.as_ref(),
+                tls: settings.tls.as_ref(),
             });
         }
         let found = block(Blocks {
             load_balancer: policy.load_balancer.as_ref(),
             connection_pool: policy.connection_pool.as_ref(),
             outlier_detection: policy.outlier_detection.as_ref(),
+            tls: policy.tls.as_ref(),
         });
         if found.is_some() {
             return found;

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 
 use super::CompileOptions;
 use super::listeners::BoundServer;
-use super::naming::{
-    self, intersect, is_exported, is_private, resolve_gateway, resolve_short_name,
-};
+use super::naming::{self, intersect, is_exported, resolve_gateway, resolve_short_name};
 use super::routes::{RouteCompiler, ServerContext};
 use crate::config::virtual_service::VirtualService;
 use crate::config::{Diagnostic, Object, ResourceSet, Severity};
@@ -122,12 +120,14 @@ pub(super) fn candidates<'r>(
 ) -> Vec<&'r Object<VirtualService>> {
     let group = |object: &Object<VirtualService>| {
         let (export_to, owner) = (&object.spec.export_to, &object.meta.namespace);
-        if is_private(export_to, owner) {
-            0
-        } else if !export_to.is_empty() && !export_to.iter().any(|scope| scope == "*") {
-            1
-        } else {
+        let named = |name: &str| export_to.iter().any(|scope| scope == name);
+        if export_to.is_empty() || named("*") {
             2
+        } else if owner == viewer && (named(".") || named(owner)) {
+            // Whomever else it is exported to.
+            0
+        } else {
+            1
         }
     };
     let mut candidates: Vec<_> = resources

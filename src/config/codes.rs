@@ -88,7 +88,7 @@ codes! {
         "A port of an ExternalName Service is called `tcp`: other traffic of that port may be caught by it.",
         "name the port after what is spoken on it";
     "IST0161" "InvalidGatewayCredential" Warning:
-        "The Secret that a Gateway names is there, but has no usable certificate and key.",
+        "The Secret that a Gateway names is there, but has no usable certificate and key, or an expired one.",
         "give it `tls.crt` and `tls.key` in PEM";
     "IST0162" "GatewayPortNotDefinedOnService" Warning:
         "The gateway's Service does not have the port of a Gateway's server.",
@@ -153,6 +153,9 @@ codes! {
     "RNG0208" "ServerLeftOut" Warning:
         "A server of a Gateway is left out: its port or one of its hosts is an earlier server's.",
         "give it a port or hosts of its own";
+    "RNG0209" "MeshNamesOnly" Info:
+        "A server with mode AUTO_PASSTHROUGH serves only sidecars of a mesh, which name a cluster as `outbound_.<port>_.<subset>_.<host>`.",
+        "give other clients a server with mode PASSTHROUGH or SIMPLE";
     "RNG0210" "MergedHost" Info:
         "Two VirtualServices have the same host on one Gateway: their rules are merged in order of age, then name.",
         "keep the rules of one host in one VirtualService, or delegate";
@@ -165,6 +168,24 @@ codes! {
     "RNG0302" "OutlierDetectionWithoutEffect" Warning:
         "Outlier detection can eject no endpoint: one of them is more than `maxEjectionPercent` allows.",
         "set `maxEjectionPercent` to 100 divided by the number of endpoints, or more";
+    "RNG0310" "UnusableSecret" Error:
+        "A Secret that is used as a credential cannot be. Its last good version stays in force, if there is one.",
+        "mend the Secret: certificate, key and CA in PEM, and the key that belongs to the certificate";
+    "RNG0311" "UnusableCredentialFile" Warning:
+        "A file with a certificate, key, CA or revocation list cannot be used. Its last good version stays in use, if there is one.",
+        "mend the file, its path or its permissions; it is read again when it changes";
+    "RNG0312" "CertificateOutOfDate" Warning:
+        "A certificate expired, is not valid yet, or expires within 30 days. It is served all the same.",
+        "renew the certificate";
+    "RNG0313" "CertificateForOtherHosts" Warning:
+        "The certificate of a server is not for one of its hosts.",
+        "use a certificate that has the host among its names (subjectAltName)";
+    "RNG0314" "CipherSuiteNotSpoken" Error:
+        "A server asks for cipher suites that are never spoken here. With none that is, the Gateway is refused.",
+        "use suites of ECDHE with AES-GCM or CHACHA20-POLY1305, or remove `cipherSuites`";
+    "RNG0315" "NoTlsVersionLeft" Error:
+        "No version of TLS is left that the server could speak: only 1.2 and 1.3 are spoken here.",
+        "use `maxProtocolVersion: TLSV1_3`, or remove it";
 }
 
 #[cfg(test)]

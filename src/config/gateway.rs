@@ -146,6 +146,11 @@ impl Server {
             && self.tls.as_ref().is_some_and(|tls| tls.https_redirect == Some(true))
     }
 
+    /// Does it take bytes that are not looked into?
+    pub fn is_bytes(&self) -> bool {
+        matches!(self.protocol().as_str(), "TCP" | "MONGO" | "MYSQL" | "REDIS")
+    }
+
     /// Does it take TLS?
     pub fn is_tls(&self) -> bool {
         matches!(self.protocol().as_str(), "HTTPS" | "TLS")

@@ -213,6 +213,32 @@ pub struct Secret {
     pub kind_of_secret: Option<String>,
 }
 
+impl Secret {
+    /// Has it a value of this name?
+    pub fn has(&self, name: &str) -> bool {
+        self.data.contains_key(name) || self.string_data.contains_key(name)
+    }
+
+    /// Path of the value of this name, to point at it.
+    pub fn field(&self, name: &str) -> String {
+        match self.string_data.contains_key(name) {
+            true => format!("stringData[{name}]"),
+            false => format!("data[{name}]"),
+        }
+    }
+
+    /// The value of this name; text comes before base64, as at the API server. `Some(None)`: it is not
+    /// base64.
+    pub fn value(&self, name: &str) -> Option<Option<Vec<u8>>> {
+        if let Some(text) = self.string_data.get(name) {
+            return Some(Some(text.clone().into_bytes()));
+        }
+        let mut plain = self.data.get(name)?.clone();
+        plain.retain(|letter| !letter.is_ascii_whitespace());
+        Some(data_encoding::BASE64.decode(plain.as_bytes()).ok())
+    }
+}
+
 impl std::fmt::Debug for Secret {
     /// Names only: values never reach a log.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

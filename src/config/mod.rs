@@ -4,6 +4,8 @@
 //! Nothing here judges what the resources mean: that is [`crate::validate`].
 
 pub mod codes;
+pub mod credential;
+pub mod credential_files;
 pub mod deserialize;
 pub mod destination_rule;
 pub mod diagnostic;

@@ -4,6 +4,7 @@
 //! One thread with a tokio runtime of its own. It may block and allocate; it never touches a
 //! request.
 
+pub mod credential_files;
 pub mod dns;
 pub mod publish;
 pub mod reload;

@@ -77,7 +77,7 @@ impl Publisher {
     pub fn bind(&self, snapshot: &Snapshot) -> (Bound, Vec<BindError>) {
         let mut bound = BTreeMap::new();
         let mut errors = Vec::new();
-        for wanted in snapshot.listeners.iter().filter(|wanted| wanted.route_table().is_some()) {
+        for wanted in &snapshot.listeners {
             let address = wanted.address;
             if self.bound.contains(&address) || bound.contains_key(&address) {
                 continue;
@@ -150,7 +150,7 @@ mod tests {
             address,
             name: "http.80".into(),
             numbers: vec![80],
-            serves: crate::snapshot::Serves::Requests { route_table: 0 },
+            serves: crate::snapshot::Serves::Requests { route_table: 0, grpc_web: false },
             gateways: vec!["default/hello-gateway (gateway.yaml:1:1)".into()],
         };
         Snapshot { listeners: vec![listener], ..Snapshot::default() }

@@ -1,10 +1,14 @@
 //! Manifests → snapshot: read, validate, compile, with what is bad left out.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Mutex;
 
+use super::credential_files::{CredentialFileStore, FileReading};
 use super::store::{self, Candidate, ObjectStatus, ObjectStore};
-use crate::compile::{self, CompileOptions, Compiled, DnsAnswers};
-use crate::config::{self, Diagnostic, ResourceSet, Severity};
+use crate::compile::{self, CompileOptions, Compiled, DnsAnswers, TlsSides};
+use crate::config::credential_files::{self, CredentialFiles};
+use crate::config::{self, Diagnostic, ResourceKey, ResourceSet, Severity};
 use crate::metrics::SharedLabels;
 use crate::snapshot::Snapshot;
 use crate::validate::{self, ValidateOptions};
@@ -15,8 +19,11 @@ pub struct Reloader {
     validate: ValidateOptions,
     compile: CompileOptions,
     labels: SharedLabels,
+    /// Reading changes nothing but what is kept for the next time.
+    sides: Mutex<TlsSides>,
     answers: DnsAnswers,
     store: ObjectStore,
+    files: CredentialFileStore,
     diagnostics: Vec<Diagnostic>,
     generation: u64,
     fingerprint: u64,
@@ -29,6 +36,7 @@ pub struct Reading {
     /// Everything that was found, errors first in the order of files.
     pub diagnostics: Vec<Diagnostic>,
     candidate: Candidate,
+    files: FileReading,
 }
 
 impl Reading {
@@ -56,8 +64,10 @@ impl Reloader {
             validate,
             compile,
             labels,
+            sides: Mutex::default(),
             answers: DnsAnswers::default(),
             store: ObjectStore::default(),
+            files: CredentialFileStore::default(),
             diagnostics: Vec::new(),
             generation: 0,
             fingerprint: 0,
@@ -73,31 +83,49 @@ impl Reloader {
     pub fn read(&self) -> Reading {
         let mut candidate = self.store.candidate(config::load(&self.paths));
         let mut diagnostics = std::mem::take(&mut candidate.diagnostics);
-        let found = validate::validate(&candidate.resources(), &self.validate);
+        // Those of last good versions, too: one may come back.
+        let mut wanted = credential_files::named_by(&candidate.resources());
+        wanted.extend(credential_files::named_by(&self.store.resources()));
+        let files = self.files.read(&wanted);
+        let found =
+            validate::validate_with_files(&candidate.resources(), &self.validate, &files.files);
         self.store.refuse(&mut candidate, &store::errors_by_object(&found));
+        let compiled = self.compile(&candidate.resources(), &files.files);
+        // What is missing for TLS may have been told by both.
+        let told: HashSet<_> = found.iter().map(subject).collect();
+        let more = compiled.diagnostics.into_iter().filter(|found| !told.contains(&subject(found)));
+        let more: Vec<Diagnostic> = more.collect();
         diagnostics.extend(found);
-        let compiled = self.compile(&candidate.resources());
-        diagnostics.extend(compiled.diagnostics);
+        diagnostics.extend(more);
         let snapshot = compiled.snapshot;
-        Reading { snapshot, diagnostics, candidate }
+        Reading { snapshot, diagnostics, candidate, files }
     }
 
     /// The same reading with the answers of now.
     pub fn compile_again(&self, reading: Reading) -> Reading {
-        let snapshot = self.compile(&reading.candidate.resources()).snapshot;
+        let resources = reading.candidate.resources();
+        let snapshot = self.compile(&resources, &reading.files.files).snapshot;
         Reading { snapshot, ..reading }
     }
 
     /// The objects in force with the answers of now: a new generation. Nothing is read or judged.
     pub fn renew(&mut self) -> (Snapshot, Vec<ObjectStatus>, &[Diagnostic]) {
-        let snapshot = self.compile(&self.store.resources()).snapshot;
+        let snapshot = self.compile(&self.store.resources(), self.files.files()).snapshot;
         self.generation = snapshot.generation;
         (snapshot, self.store.statuses(&self.diagnostics), &self.diagnostics)
     }
 
-    fn compile(&self, resources: &ResourceSet) -> Compiled {
+    fn compile(&self, resources: &ResourceSet, files: &CredentialFiles) -> Compiled {
         let mut labels = self.labels.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let mut compiled = compile::compile(resources, &self.compile, &self.answers, &mut labels);
+        let mut sides = self.sides.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut compiled = compile::compile(
+            resources,
+            &self.compile,
+            &self.answers,
+            files,
+            &mut labels,
+            &mut sides,
+        );
         compiled.snapshot.generation = self.generation + 1;
         compiled
     }
@@ -107,17 +135,36 @@ impl Reloader {
         self.generation = reading.snapshot.generation;
         self.fingerprint = reading.fingerprint();
         self.store.commit(reading.candidate);
+        self.files.commit(reading.files);
         self.diagnostics = reading.diagnostics;
         (reading.snapshot, self.store.statuses(&self.diagnostics))
     }
 
-    /// Are these the manifests that were read last?
-    pub fn is_same(&self, reading: &Reading) -> bool {
-        self.fingerprint == reading.fingerprint()
+    /// The reading, unless it is of the manifests that were read last and of the same files.
+    pub fn unless_same(&mut self, reading: Reading) -> Option<Reading> {
+        let same =
+            self.fingerprint == reading.fingerprint() && reading.files.files == *self.files.files();
+        if !same {
+            return Some(reading);
+        }
+        // Files that were written as they were are not looked into again.
+        self.files.commit(reading.files);
+        None
+    }
+
+    /// Has a file that the manifests name changed since it was read?
+    pub fn files_changed(&self) -> bool {
+        self.files.changed()
     }
 
     /// How many objects are refused now.
     pub fn refused_count(&self) -> usize {
         self.store.refused_count()
     }
+}
+
+/// What a finding is about, whatever its words are. A credential that is bad is missing once it is refused.
+fn subject(found: &Diagnostic) -> (&'static str, Option<&ResourceKey>, &str) {
+    let code = if found.code == "IST0161" { "IST0101" } else { found.code };
+    (code, found.resource.as_ref(), &found.field)
 }

@@ -22,6 +22,9 @@ use crate::worker::{Command, WorkerEvent};
 
 /// How long a reload waits for the first answers of names that it brings.
 const NEW_NAMES_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the files with certificates are looked at: they may be anywhere, behind links that are
+/// swapped, and on file systems that tell of no change.
+const CREDENTIAL_FILES_LOOK: Duration = Duration::from_secs(1);
 /// Beyond the drain's own time, wait this long for a worker to say that it has drained.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
 
@@ -104,6 +107,9 @@ impl<O: Observer> Supervisor<O> {
             return Err(SupervisorError::WorkerFailed(0, format!("no thread: {error}")));
         }
         let mut failure = None;
+        let follows = watcher.is_some();
+        let mut looks = tokio::time::interval(CREDENTIAL_FILES_LOOK);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let changed = async {
                 match &mut watcher {
@@ -136,6 +142,10 @@ impl<O: Observer> Supervisor<O> {
                     let parts = (&mut reloader, &mut names, &mut publisher);
                     reload(parts, &stats, &observer, false).await;
                 }
+                _ = looks.tick(), if follows => if reloader.files_changed() {
+                    let parts = (&mut reloader, &mut names, &mut publisher);
+                    reload(parts, &stats, &observer, false).await;
+                },
                 () = names.changed() => {
                     renew(&mut reloader, &mut names, &mut publisher, &stats, &observer);
                 }
@@ -167,8 +177,8 @@ impl<O: Observer> Supervisor<O> {
     }
 }
 
-/// Read the manifests again and put in force what is good. Unless a person `asked`, only when they are
-/// others than before.
+/// Read the manifests and the files that they name again and put in force what is good. Unless a person
+/// `asked`, only when they are others than before.
 async fn reload<O: Observer>(
     (reloader, names, publisher): (&mut Reloader, &mut NameTable, &mut Publisher),
     stats: &ControlStats,
@@ -177,8 +187,11 @@ async fn reload<O: Observer>(
 ) {
     let mut reading = reloader.read();
     // Something else in the directory changed, or a file was written as it was.
-    if !asked && reloader.is_same(&reading) {
-        return;
+    if !asked {
+        match reloader.unless_same(reading) {
+            Some(other) => reading = other,
+            None => return,
+        }
     }
     report(&reading);
     // A destination that moves to a name is not without endpoints while that is looked up.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Wait until nothing has changed for this long, as istiod does.
 const QUIET: Duration = Duration::from_millis(100);
@@ -24,6 +25,8 @@ fn may_matter(path: &Path) -> bool {
 /// Tells when manifests may have changed.
 pub struct ManifestWatcher {
     changes: mpsc::UnboundedReceiver<()>,
+    /// When a change came that was not told yet.
+    pending: Option<Instant>,
     _watcher: RecommendedWatcher,
 }
 
@@ -58,17 +61,41 @@ impl ManifestWatcher {
                 watcher.watch(directory, RecursiveMode::NonRecursive)?;
             }
         }
-        Ok(ManifestWatcher { changes, _watcher: watcher })
+        Ok(ManifestWatcher { changes, pending: None, _watcher: watcher })
     }
 
-    /// Wait for a change, then until it is quiet.
+    /// Wait for a change, then until it is quiet. May be dropped and called again: nothing is lost.
     pub async fn changed(&mut self) {
-        if self.changes.recv().await.is_none() {
-            std::future::pending::<()>().await;
-        }
+        let since = match self.pending {
+            Some(since) => since,
+            None => {
+                if self.changes.recv().await.is_none() {
+                    std::future::pending::<()>().await;
+                }
+                *self.pending.insert(Instant::now())
+            }
+        };
         let settle = async {
             while let Ok(Some(())) = tokio::time::timeout(QUIET, self.changes.recv()).await {}
         };
-        let _ = tokio::time::timeout(QUIET_MAX, settle).await;
+        let _ = tokio::time::timeout_at(since + QUIET_MAX, settle).await;
+        self.pending = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_is_told_although_the_wait_for_it_was_dropped() {
+        let directory = tempfile::TempDir::new().expect("a directory");
+        let mut watcher = ManifestWatcher::new(&[directory.path().to_owned()]).expect("watched");
+        std::fs::write(directory.path().join("a.yaml"), "a").expect("written");
+        // Long enough for the change to come, too short for it to be quiet.
+        let dropped = tokio::time::timeout(QUIET / 2, watcher.changed()).await;
+        assert!(dropped.is_err());
+        let told = tokio::time::timeout(QUIET_MAX * 3, watcher.changed()).await;
+        assert!(told.is_ok(), "the change was lost");
     }
 }

@@ -448,7 +448,7 @@ fn door<'s>(snapshot: &'s Snapshot, question: &Question) -> Result<Door<'s>, Exp
             }
         };
     match &listener.serves {
-        Serves::Requests { route_table } => {
+        Serves::Requests { route_table, .. } => {
             Ok(Door { listener, chain: None, route_table: *route_table })
         }
         Serves::Tls(tls) => {

@@ -211,12 +211,14 @@ mod tests {
         let (port, text) = asked("POST http://a.com:81/x?y", &["x-a:1", "x-b: c:d"]).expect("good");
         assert_eq!(port, 81);
         assert_eq!(text, "POST /x?y HTTP/1.1\r\nhost: a.com:81\r\nx-a: 1\r\nx-b: c:d\r\n\r\n");
+        let (port, text) = asked("https://a.com/", &[]).expect("good");
+        assert_eq!((port, text.as_str()), (443, "GET / HTTP/1.1\r\nhost: a.com\r\n\r\n"));
         let (port, text) = asked("a.com?q", &[]).expect("good");
         assert_eq!((port, text.as_str()), (80, "GET /?q HTTP/1.1\r\nhost: a.com\r\n\r\n"));
         assert_eq!(asked("http://[::1]/", &[]).expect("good").0, 80);
         for (bad, part) in [
             ("", "method and a URL"),
-            ("GET https://a.com/", "https"),
+            ("GET ftp://a.com/", "`ftp` is not served"),
             ("GET /a", "names no host"),
             ("GET a.com:x/", "not a port"),
         ] {

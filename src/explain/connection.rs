@@ -1,5 +1,4 @@
-//! Where a connection would go whose bytes are not HTTP: `tls://name:port` and `tcp://:port`. By the table
-//! that the compiler made; nothing listens for them yet, and the answer says so.
+//! Where a connection would go: `tls://name:port` and `tcp://:port`, by the table that the compiler made.
 
 use serde_json::{Value, json};
 
@@ -107,7 +106,6 @@ fn answer(snapshot: &Snapshot, listener: &Listener, asked: &AskedConnection) -> 
         "routes": routes.collect::<Vec<_>>(),
         "destinations": destinations.collect::<Vec<_>>(),
         "note": note,
-        "notServed": "connections that are not HTTP in clear text are not served yet: nothing listens",
     })
 }
 

@@ -19,10 +19,11 @@ pub fn to_text(answer: &Value) -> String {
     if let Some(note) = answer["note"].as_str() {
         line("note", note.to_owned());
     }
-    match (&answer["virtualHost"], answer["notServed"].as_str()) {
-        (_, Some(note)) => line("note", note.to_owned()),
-        (Value::Null, _) => line("virtual host", "none serves this host".to_owned()),
-        (host, _) => {
+    match &answer["virtualHost"] {
+        // A connection has none.
+        Value::Null if answer.get("serverName").is_some() => {}
+        Value::Null => line("virtual host", "none serves this host".to_owned()),
+        host => {
             line("virtual host", format!("{} ({})", plain(&host["name"]), list(&host["domains"])))
         }
     }

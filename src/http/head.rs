@@ -1,6 +1,6 @@
 //! Parsed heads: views into the receive buffer.
 
-use super::KnownHeader;
+use super::{KnownHeader, grpc};
 
 /// HTTP version of a message on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -9,6 +9,8 @@ pub enum Version {
     Http10,
     /// HTTP/1.1
     Http11,
+    /// HTTP/2
+    Http2,
 }
 
 impl Version {
@@ -17,6 +19,7 @@ impl Version {
         match self {
             Version::Http10 => "HTTP/1.0",
             Version::Http11 => "HTTP/1.1",
+            Version::Http2 => "HTTP/2",
         }
     }
 }
@@ -88,15 +91,8 @@ impl RequestHead<'_> {
     #[inline]
     pub fn is_grpc(&self) -> bool {
         let is_content_type = |field: &&HeaderField<'_>| field.known == KnownHeader::ContentType;
-        self.headers.iter().rfind(is_content_type).is_some_and(|field| is_grpc(field.value))
+        self.headers.iter().rfind(is_content_type).is_some_and(|field| grpc::is_grpc(field.value))
     }
-}
-
-fn is_grpc(content_type: &[u8]) -> bool {
-    const GRPC: &[u8] = b"application/grpc";
-    content_type.len() >= GRPC.len()
-        && content_type[..GRPC.len()].eq_ignore_ascii_case(GRPC)
-        && matches!(content_type.get(GRPC.len()), None | Some(b'+' | b';'))
 }
 
 /// The first value of `name` in a query; empty for a key without `=`.
@@ -118,19 +114,4 @@ pub struct ResponseHead<'b> {
     pub version: Version,
     /// The fields, in order.
     pub headers: &'b [HeaderField<'b>],
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn grpc_is_told_by_its_content_type() {
-        for yes in ["application/grpc", "application/grpc+proto", "Application/GRPC;x"] {
-            assert!(is_grpc(yes.as_bytes()), "{yes}");
-        }
-        for no in ["application/grpc-web", "application/json", ""] {
-            assert!(!is_grpc(no.as_bytes()), "{no}");
-        }
-    }
 }

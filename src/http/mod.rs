@@ -5,6 +5,7 @@
 //! the names that the gateway itself compares are recognised while parsing ([`KnownHeader`]).
 
 pub mod authority;
+pub mod grpc;
 pub mod head;
 pub mod known_header;
 pub mod path;

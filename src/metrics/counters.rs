@@ -53,12 +53,38 @@ worker_numbers! {
     downstream_protocol_errors = DOWNSTREAM_ERRORS, "kind" "protocol_error";
     /// A request head was not complete in time.
     downstream_head_timeouts = DOWNSTREAM_ERRORS, "kind" "head_timeout";
-    /// A keep-alive connection was idle for too long.
+    /// A keep-alive or TCP connection was idle for too long, or as old as it may be.
     downstream_idle_timeouts = DOWNSTREAM_ERRORS, "kind" "idle_timeout";
     /// A body or write made no progress.
     downstream_progress_timeouts = DOWNSTREAM_ERRORS, "kind" "progress_timeout";
     /// The client reset or left in the middle of a request.
     downstream_io_errors = DOWNSTREAM_ERRORS, "kind" "io_error";
+    /// A client sent more frames without use than are borne, or reset too many streams.
+    downstream_http2_floods = DOWNSTREAM_ERRORS, "kind" "http2_flood";
+    /// A connection did not begin with the header of the PROXY protocol, where that is asked for.
+    downstream_proxy_protocol_errors = DOWNSTREAM_ERRORS, "kind" "proxy_protocol";
+    /// Downstream connections that speak HTTP/2.
+    downstream_http2_connections = DOWNSTREAM_HTTP2;
+    /// TLS handshakes with clients that succeeded.
+    tls_handshakes = TLS_HANDSHAKES;
+    /// Of those: they went on from an earlier session.
+    tls_resumptions = TLS_RESUMPTIONS;
+    /// The client did not finish its handshake in time.
+    tls_failed_timeout = TLS_FAILED, "reason" "timeout";
+    /// The client closed or reset during its handshake.
+    tls_failed_closed = TLS_FAILED, "reason" "closed";
+    /// What came was no TLS.
+    tls_failed_not_tls = TLS_FAILED, "reason" "not_tls";
+    /// No server of the port has the name that the client asked for.
+    tls_failed_no_server = TLS_FAILED, "reason" "no_server";
+    /// The server has no usable certificate.
+    tls_failed_no_certificate = TLS_FAILED, "reason" "no_server_certificate";
+    /// The client sent no certificate where one is needed, or one that is not good.
+    tls_failed_client_certificate = TLS_FAILED, "reason" "client_certificate";
+    /// The client refused: it sent an alert.
+    tls_failed_alert = TLS_FAILED, "reason" "alert";
+    /// No version, suite or protocol in common, or the protocol was broken.
+    tls_failed_protocol = TLS_FAILED, "reason" "protocol";
     /// `accept` failed.
     accept_errors = ACCEPT_ERRORS;
     /// Accepting was paused (EMFILE, ENFILE, ENOMEM).

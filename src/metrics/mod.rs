@@ -4,7 +4,7 @@
 //! atomics, no strings, no hashing. The control side gives the indices meaning in a [`LabelTable`].
 //! One stats thread swaps the workers' shards for empty ones, adds them up and renders the total.
 //!
-//! Reading order: `labels`, `buckets`, `series`, `counters`, `shard`, `totals`, `stats_thread`,
+//! Reading order: `labels`, `buckets`, `series`, `tcp_series`, `counters`, `shard`, `totals`, `stats_thread`,
 //! `prometheus`. Adding a label to an Istio metric costs one series per value of it in every
 //! worker; adding a counter costs one field in `counters` and one name in `names`.
 //!
@@ -20,6 +20,7 @@ pub mod prometheus;
 pub mod series;
 pub mod shard;
 pub mod stats_thread;
+pub mod tcp_series;
 pub mod totals;
 
 pub use control_stats::ControlStats;
@@ -27,4 +28,5 @@ pub use counters::{WorkerCounters, WorkerGauges};
 pub use labels::{HistogramKey, LabelTable, MetricLabels, SharedLabels, SourceLabels};
 pub use shard::{MetricsShard, WorkerMetrics};
 pub use stats_thread::{ShardSource, StatsHandle, StatsOptions, StatsThread, SwapRequest};
+pub use tcp_series::TcpSeries;
 pub use totals::Totals;

@@ -54,6 +54,18 @@ metrics! {
         "Request bytes on the wire, head included.";
     RESPONSE_BYTES = Histogram "istio_response_bytes",
         "Response bytes on the wire, head included.";
+    REQUEST_MESSAGES = Counter "istio_request_messages_total",
+        "Messages of gRPC requests that ended.";
+    RESPONSE_MESSAGES = Counter "istio_response_messages_total",
+        "Messages of gRPC responses that ended.";
+    TCP_SENT_BYTES = Counter "istio_tcp_sent_bytes_total",
+        "Bytes sent to clients on TCP connections.";
+    TCP_RECEIVED_BYTES = Counter "istio_tcp_received_bytes_total",
+        "Bytes received from clients on TCP connections.";
+    TCP_CONNECTIONS_OPENED = Counter "istio_tcp_connections_opened_total",
+        "TCP connections opened.";
+    TCP_CONNECTIONS_CLOSED = Counter "istio_tcp_connections_closed_total",
+        "TCP connections closed.";
     BUILD = Gauge "istio_build", "Component and version, always 1.";
 
     DOWNSTREAM_ACCEPTED = Counter "ringress_downstream_connections_accepted_total",
@@ -62,6 +74,14 @@ metrics! {
         "Downstream connections that ended.";
     DOWNSTREAM_ERRORS = Counter "ringress_downstream_connection_errors_total",
         "Downstream connections that ended by an error or a timer, by kind.";
+    DOWNSTREAM_HTTP2 = Counter "ringress_downstream_http2_connections_total",
+        "Downstream connections that speak HTTP/2.";
+    TLS_HANDSHAKES = Counter "ringress_downstream_tls_handshakes_total",
+        "TLS handshakes with clients that succeeded.";
+    TLS_RESUMPTIONS = Counter "ringress_downstream_tls_resumptions_total",
+        "TLS handshakes with clients that went on from an earlier session.";
+    TLS_FAILED = Counter "ringress_downstream_tls_failures_total",
+        "TLS handshakes with clients that failed, by reason.";
     ACCEPT_ERRORS = Counter "ringress_accept_errors_total",
         "Calls to accept that failed.";
     ACCEPT_PAUSES = Counter "ringress_accept_pauses_total",

@@ -9,6 +9,9 @@ use super::labels::{MetricLabels, SourceLabels};
 use super::names::{self, Metric};
 use super::series::{Buckets, Series, SeriesKey};
 use super::stats_thread::Collected;
+use super::tcp_series::TcpSeries;
+use crate::ids::MetricSlot;
+use crate::stream_info::ResponseFlags;
 
 /// The `Content-Type` of what [`render`] returns.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -49,11 +52,67 @@ fn istio(out: &mut String, collected: &Collected<'_>) {
         histogram(out, names::REQUEST_BYTES, Unit::Bytes, &series, |s| &s.request_bytes);
         histogram(out, names::RESPONSE_BYTES, Unit::Bytes, &series, |s| &s.response_bytes);
     }
+    messages(out, collected, &source);
+    tcp(out, collected, &source);
     head(out, names::BUILD);
     let mut labels = String::new();
     label(&mut labels, "component", "proxy");
     label(&mut labels, "tag", collected.version);
     sample(out, names::BUILD.name, &labels, 1);
+}
+
+/// Istio counts messages before it knows how a call ended: protocol, code and flags are no labels, so that
+/// what was counted apart by them is added up.
+fn messages(out: &mut String, collected: &Collected<'_>, source: &str) {
+    let mut of_slots: Vec<(MetricSlot, u64, u64)> = Vec::new();
+    for (slot, _, series) in collected.totals.series.iter().filter(|(_, key, _)| key.is_grpc()) {
+        match of_slots.last_mut() {
+            Some((last, requests, responses)) if *last == slot => {
+                *requests += series.request_messages;
+                *responses += series.response_messages;
+            }
+            _ => of_slots.push((slot, series.request_messages, series.response_messages)),
+        }
+    }
+    if of_slots.is_empty() {
+        return;
+    }
+    let mut family = |metric: Metric, read: fn(&(MetricSlot, u64, u64)) -> u64| {
+        head(out, metric);
+        for of_slot in &of_slots {
+            let mut labels = source.to_owned();
+            for (name, value) in collected.labels.labels(of_slot.0).pairs() {
+                label(&mut labels, name, value);
+            }
+            sample(out, metric.name, &labels, read(of_slot));
+        }
+    };
+    family(names::REQUEST_MESSAGES, |of_slot| of_slot.1);
+    family(names::RESPONSE_MESSAGES, |of_slot| of_slot.2);
+}
+
+fn tcp(out: &mut String, collected: &Collected<'_>, source: &str) {
+    let series: Vec<(String, &TcpSeries)> = collected
+        .totals
+        .tcp
+        .iter()
+        .map(|(slot, flags, series)| {
+            (tcp_labels(source, collected.labels.labels(slot), flags), series)
+        })
+        .collect();
+    if series.is_empty() {
+        return;
+    }
+    let mut family = |metric: Metric, read: fn(&TcpSeries) -> u64| {
+        head(out, metric);
+        for (labels, series) in &series {
+            sample(out, metric.name, labels, read(series));
+        }
+    };
+    family(names::TCP_SENT_BYTES, |series| series.sent_bytes);
+    family(names::TCP_RECEIVED_BYTES, |series| series.received_bytes);
+    family(names::TCP_CONNECTIONS_OPENED, |series| series.opened);
+    family(names::TCP_CONNECTIONS_CLOSED, |series| series.closed);
 }
 
 fn histogram(
@@ -107,6 +166,19 @@ fn series_labels(source: &str, destination: &MetricLabels, key: SeriesKey) -> St
     }
     label(&mut out, "response_flags", &key.flags().to_string());
     // Istio knows the policy only where the request arrives, which is not here.
+    label(&mut out, "connection_security_policy", "unknown");
+    out
+}
+
+/// All labels of a TCP series in Istio's order; `source` holds the first ones.
+fn tcp_labels(source: &str, destination: &MetricLabels, flags: ResponseFlags) -> String {
+    let mut out = String::with_capacity(1024);
+    out.push_str(source);
+    for (name, value) in destination.pairs() {
+        label(&mut out, name, value);
+    }
+    label(&mut out, "request_protocol", "tcp");
+    label(&mut out, "response_flags", &flags.to_string());
     label(&mut out, "connection_security_policy", "unknown");
     out
 }

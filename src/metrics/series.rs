@@ -86,6 +86,10 @@ pub struct Series {
     pub request_bytes: Buckets,
     /// `istio_response_bytes`.
     pub response_bytes: Buckets,
+    /// `istio_request_messages_total`.
+    pub request_messages: u64,
+    /// `istio_response_messages_total`.
+    pub response_messages: u64,
 }
 
 impl Series {
@@ -94,6 +98,8 @@ impl Series {
         self.duration_us.add(&other.duration_us);
         self.request_bytes.add(&other.request_bytes);
         self.response_bytes.add(&other.response_bytes);
+        self.request_messages += other.request_messages;
+        self.response_messages += other.response_messages;
     }
 }
 
@@ -159,6 +165,8 @@ impl SeriesTable {
         series.duration_us.record(DURATION_US.index(info.duration_us), info.duration_us);
         series.request_bytes.record(BYTES.index(info.request_bytes), info.request_bytes);
         series.response_bytes.record(BYTES.index(info.response_bytes), info.response_bytes);
+        series.request_messages += info.request_messages;
+        series.response_messages += info.response_messages;
         true
     }
 

@@ -4,11 +4,12 @@ use std::cell::RefCell;
 
 use hdrhistogram::{Counter, Histogram};
 
-use crate::ids::WorkerId;
-use crate::stream_info::StreamInfo;
+use crate::ids::{MetricSlot, WorkerId};
+use crate::stream_info::{ResponseFlags, StreamInfo};
 
 use super::counters::{WorkerCounters, WorkerGauges};
 use super::series::SeriesTable;
+use super::tcp_series::{TcpSeries, TcpSeriesTable};
 
 /// Longest latency that a histogram tells apart, microseconds (600 s); longer ones count as this.
 pub const LATENCY_US_MAX: u64 = 600_000_000;
@@ -30,6 +31,7 @@ pub struct MetricsShard {
     /// Gauges; they go on in the next shard.
     pub gauges: WorkerGauges,
     pub(super) series: SeriesTable,
+    pub(super) tcp: TcpSeriesTable,
     /// Index: `HistogramSlot`. 32-bit counts halve the memory, and one interval never fills them.
     pub(super) histograms: Vec<Option<Histogram<u32>>>,
     pub(super) changed_histograms: Vec<u32>,
@@ -43,6 +45,7 @@ impl MetricsShard {
             counters: WorkerCounters::default(),
             gauges: WorkerGauges::default(),
             series: SeriesTable::default(),
+            tcp: TcpSeriesTable::default(),
             histograms: Vec::new(),
             changed_histograms: Vec::new(),
         })
@@ -108,6 +111,12 @@ impl WorkerMetrics {
     #[inline]
     pub fn record(&self, info: &StreamInfo) {
         self.0.borrow_mut().record_request(info);
+    }
+
+    /// Add to what is counted of TCP connections with these labels and flags.
+    #[inline]
+    pub fn record_tcp(&self, slot: MetricSlot, flags: ResponseFlags, counts: &TcpSeries) {
+        self.0.borrow_mut().tcp.add(slot, flags, counts);
     }
 
     /// Change counters and gauges; `change` must not call back into this object.

@@ -8,12 +8,15 @@ use super::counters::{WorkerCounters, WorkerGauges};
 use super::labels::{HistogramKey, LabelTable};
 use super::series::SeriesTable;
 use super::shard::{MetricsShard, latency_histogram};
+use super::tcp_series::TcpSeriesTable;
 
 /// Cumulative numbers of the process.
 #[derive(Debug, Default)]
 pub struct Totals {
     /// Istio's series.
     pub series: SeriesTable,
+    /// Istio's series of TCP connections.
+    pub tcp: TcpSeriesTable,
     /// Counters, summed over the workers.
     pub counters: WorkerCounters,
     workers: Vec<(WorkerId, WorkerGauges)>,
@@ -29,6 +32,7 @@ impl Totals {
     /// Add what `shard` counted and empty it; its memory stays for the next turn.
     pub fn absorb(&mut self, shard: &mut MetricsShard) {
         shard.series.drain_into(&mut self.series);
+        shard.tcp.drain_into(&mut self.tcp);
         self.counters.add(&std::mem::take(&mut shard.counters));
         self.set_gauges(shard.worker(), shard.gauges);
         if self.histograms.len() < shard.histograms.len() {
@@ -85,7 +89,7 @@ mod tests {
             slot in 0u32..4, histogram in 0u32..3,
             code in prop::sample::select(vec![0u16, 200, 404, 503]),
             flags in 0u32..4, grpc in any::<bool>(), status in prop::option::of(0u8..20),
-            duration_us in 0u64..2_000_000, request in 0u64..100_000, response in 0u64..10_000_000,
+            messages in 0u64..5, duration_us in 0u64..2_000_000, request in 0u64..100_000, response in 0u64..10_000_000,
         ) -> StreamInfo {
             let mut info = StreamInfo::new(Instant::now(), 0);
             info.metric_slot = MetricSlot(slot);
@@ -94,6 +98,8 @@ mod tests {
             info.flags = ResponseFlags(flags);
             info.grpc = grpc;
             info.grpc_status = status;
+            info.request_messages = messages;
+            info.response_messages = messages * 2;
             info.duration_us = duration_us;
             info.request_bytes = request;
             info.response_bytes = response;

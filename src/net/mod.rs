@@ -15,12 +15,14 @@ pub mod listener;
 pub mod oneshot;
 pub mod pooled_future;
 pub mod runtime;
+pub mod splice;
 pub mod stream;
 
 pub use buffer::{Buffer, BufferPool};
 pub use connect::TcpKeepalive;
 pub use hostname::hostname;
 pub use pooled_future::{FuturePool, PooledFuture};
+pub use splice::PipePool;
 pub use stream::{Layer, Stream};
 
 use std::time::Duration;

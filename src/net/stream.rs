@@ -132,6 +132,52 @@ impl Stream {
         (Ok(()), bytes)
     }
 
+    /// Wait until a receive would not have to wait; at once on a layer.
+    pub async fn readable(&self) -> io::Result<()> {
+        match &*self.kind {
+            // SAFETY: a shared reference to the socket; `receive` and `send` make an exclusive one only
+            // for the time of a call, and the operation owns its handle of the descriptor.
+            Kind::Socket(socket) => unsafe { &*socket.get() }.readable(false).await,
+            Kind::Layer(_) => Ok(()),
+        }
+    }
+
+    /// Wait until a send would not have to wait; at once on a layer.
+    pub async fn writable(&self) -> io::Result<()> {
+        match &*self.kind {
+            // SAFETY: as in `readable`.
+            Kind::Socket(socket) => unsafe { &*socket.get() }.writable(false).await,
+            Kind::Layer(_) => Ok(()),
+        }
+    }
+
+    /// The descriptor, of a bare socket.
+    pub(super) fn socket_descriptor(&self) -> Option<RawFd> {
+        match &*self.kind {
+            Kind::Socket(socket) => Some(descriptor(socket)),
+            Kind::Layer(_) => None,
+        }
+    }
+
+    /// Send what the socket takes at once, without waiting: for the last words before a close. Never
+    /// while a send is in flight. A layer takes nothing ([`io::ErrorKind::WouldBlock`]). A system
+    /// call: not for the hot path.
+    pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        let Kind::Socket(socket) = &*self.kind else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        // SAFETY: the pointer and the length are those of a live slice, which the kernel only reads.
+        let sent = unsafe {
+            libc::send(
+                descriptor(socket),
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            )
+        };
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    }
+
     /// Shut one direction or both down. Operations in flight in that direction end at once: this is
     /// how deadlines and drains wake a waiting connection.
     pub fn shutdown(&self, how: Shutdown) {

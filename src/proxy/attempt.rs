@@ -1,6 +1,7 @@
 //! One try at an upstream: pick an endpoint, get a connection to it, tell what became of it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,12 +9,15 @@ use std::time::{Duration, Instant};
 use super::context::{Replica, WorkerContext};
 use super::downstream::Downstream;
 use super::error::ProxyError;
+use super::http2_upstream;
 use super::proxy_protocol;
 use super::scratch::Scratch;
 use crate::ids::ClusterId;
-use crate::snapshot::Cluster;
+use crate::net::Stream;
+use crate::snapshot::{Cluster, ClusterTls};
+use crate::tls;
 use crate::upstream::{
-    CheckedIn, ClientAddresses, Connection, Counted, EndpointPool, Freed, Limiter, Outcome, Pick,
+    CheckedIn, Connection, Counted, EndpointPool, Freed, Limiter, Outcome, Pick, Purpose,
     SharedCluster,
 };
 
@@ -41,8 +45,8 @@ pub struct Attempt {
 }
 
 /// The endpoint that was picked, which counts a request until this is dropped.
-struct Endpoint {
-    pool: Rc<EndpointPool>,
+pub(super) struct Endpoint {
+    pub(super) pool: Rc<EndpointPool>,
     shared: Option<Arc<SharedCluster>>,
     /// Its place in the cluster.
     position: u32,
@@ -67,7 +71,7 @@ impl Endpoint {
         }
     }
 
-    fn limiter(&self) -> Option<&Limiter> {
+    pub(super) fn limiter(&self) -> Option<&Limiter> {
         self.shared.as_ref()?.limiter.as_ref()
     }
 }
@@ -76,6 +80,9 @@ impl Attempt {
     /// Keep the connection for another request, if the settings of its cluster allow it.
     pub fn check_in(self, context: &WorkerContext, configured: &Cluster) {
         let Attempt { mut connection, endpoint, .. } = self;
+        if connection.is_http2() {
+            return;
+        }
         let now_ms = context.clock.coarse_milliseconds();
         connection.requests = connection.requests.saturating_add(1);
         let requests_max = configured.requests_per_connection_max;
@@ -99,10 +106,9 @@ impl Attempt {
 
     /// Close the connection.
     pub fn close(self, context: &WorkerContext) {
-        context.count(|counters, gauges| {
-            counters.upstream_closed += 1;
-            gauges.upstream_active -= 1;
-        });
+        if !self.connection.is_http2() {
+            count_closed(context);
+        }
     }
 
     /// Tell the outlier detection of the cluster, if it has one, what became of it.
@@ -112,9 +118,17 @@ impl Attempt {
     }
 }
 
+/// A connection that was in use is closed.
+pub(super) fn count_closed(context: &WorkerContext) {
+    context.count(|counters, gauges| {
+        counters.upstream_closed += 1;
+        gauges.upstream_active -= 1;
+    });
+}
+
 /// Pick an endpoint of `cluster` and get a connection to it.
 pub async fn begin(
-    context: &WorkerContext,
+    context: &Rc<WorkerContext>,
     replica: &Replica,
     cluster: ClusterId,
     wanted: &Wanted<'_>,
@@ -126,16 +140,46 @@ pub async fn begin(
         (Some(_), Some(client)) => Some(client.addresses()),
         _ => None,
     };
+    let named_by_request = configured.tls.as_ref().is_some_and(|tls| tls.needs_host);
+    let host = if named_by_request { host_of(&scratch.request) } else { None };
+    let purpose = Purpose { client, host };
+    if http2_upstream::is_wanted(configured, wanted.client) {
+        let open = http2_upstream::on_open_connection(context, configured, &endpoint, purpose);
+        let connection = match open {
+            Some(connection) => connection,
+            None => {
+                let connecting = context.http2_connects.place(|| {
+                    http2_upstream::on_new_connection(
+                        context, configured, wanted, &endpoint, purpose,
+                    )
+                });
+                match connecting.await {
+                    Ok(connection) => connection,
+                    Err(error) => return Err(explain(context, scratch, error)),
+                }
+            }
+        };
+        return Ok(Attempt { connection, reused: false, endpoint });
+    }
     if !wanted.fresh
-        && let Some(connection) = kept_connection(context, &endpoint.pool, client)
+        && let Some(connection) = kept_connection(context, &endpoint.pool, purpose)
     {
         return Ok(Attempt { connection, reused: true, endpoint });
     }
     // In a slot of its own: most requests need no new connection, and it must not enlarge them.
     let connecting =
-        context.connects.place(|| new_connection(context, configured, wanted, &endpoint, client));
-    let (connection, reused) = connecting.await?;
+        context.connects.place(|| new_connection(context, configured, wanted, &endpoint, purpose));
+    let (connection, reused) = match connecting.await {
+        Ok(made) => made,
+        Err(error) => return Err(explain(context, scratch, error)),
+    };
     Ok(Attempt { connection, reused, endpoint })
+}
+
+/// Keep for the log what TLS said of a connection that failed just now: nothing else has run since.
+fn explain(context: &WorkerContext, scratch: &mut Scratch, error: ProxyError) -> ProxyError {
+    scratch.transport_failure = context.tls_failure.take();
+    error
 }
 
 /// Pick an endpoint, and note it in the record of the request.
@@ -173,7 +217,7 @@ fn pick(
     Ok(Endpoint { pool: Rc::clone(pool), shared, position: position as u32 })
 }
 
-fn overflow(context: &WorkerContext) -> ProxyError {
+pub(super) fn overflow(context: &WorkerContext) -> ProxyError {
     context.count(|counters, _| counters.upstream_overflows += 1);
     ProxyError::UpstreamOverflow
 }
@@ -182,9 +226,9 @@ fn overflow(context: &WorkerContext) -> ProxyError {
 fn kept_connection(
     context: &WorkerContext,
     pool: &EndpointPool,
-    client: Option<&Rc<ClientAddresses>>,
+    purpose: Purpose<'_>,
 ) -> Option<Connection> {
-    let (kept, closed) = pool.check_out(client.map(Rc::as_ref));
+    let (kept, closed) = pool.check_out(purpose);
     if closed > 0 {
         count_closed_idle(context, closed);
     }
@@ -204,11 +248,12 @@ async fn new_connection(
     configured: &Cluster,
     wanted: &Wanted<'_>,
     endpoint: &Endpoint,
-    client: Option<&Rc<ClientAddresses>>,
+    purpose: Purpose<'_>,
 ) -> Result<(Connection, bool), ProxyError> {
     let pool = &*endpoint.pool;
     let Some(limiter) = endpoint.limiter() else {
-        return Ok((connect(context, configured, wanted.limit, endpoint, client).await?, false));
+        let connection = new_http1(context, configured, wanted.limit, endpoint, purpose).await?;
+        return Ok((connection, false));
     };
     let Some(_pending) = limiter.take(Counted::Pending) else { return Err(overflow(context)) };
     loop {
@@ -218,7 +263,7 @@ async fn new_connection(
         if let Some(ticket) = limiter.take(Counted::Connection).or_else(anyway) {
             let place = pool.place(ticket);
             let mut connection =
-                connect(context, configured, wanted.limit, endpoint, client).await?;
+                new_http1(context, configured, wanted.limit, endpoint, purpose).await?;
             connection.place = Some(place);
             return Ok((connection, false));
         }
@@ -236,9 +281,7 @@ async fn new_connection(
         };
         if let Some(Freed::Connection(mut connection)) = freed {
             // It is in use, and goes on so.
-            if (configured.proxy_protocol.is_none() || connection.client.as_ref() == client)
-                && connection.is_quiet()
-            {
+            if purpose.is_served_by(&connection.purpose) && connection.is_quiet() {
                 context.count(|counters, _| counters.upstream_reused += 1);
                 return Ok((connection, true));
             }
@@ -251,7 +294,7 @@ async fn new_connection(
 }
 
 /// Kept connections that were found closed, or had to go.
-fn count_closed_idle(context: &WorkerContext, closed: u64) {
+pub(super) fn count_closed_idle(context: &WorkerContext, closed: u64) {
     context.count(|counters, gauges| {
         counters.upstream_closed_idle += closed;
         counters.upstream_closed += closed;
@@ -259,50 +302,116 @@ fn count_closed_idle(context: &WorkerContext, closed: u64) {
     });
 }
 
-async fn connect(
+/// What a connection is made of.
+pub(super) struct Opening<'o> {
+    /// Its cluster.
+    pub configured: &'o Cluster,
+    /// The TLS to begin, if any.
+    pub tls: Option<&'o ClusterTls>,
+    /// Where to.
+    pub address: SocketAddr,
+    /// What it is to be good for.
+    pub purpose: Purpose<'o>,
+    /// Most time to connect and to shake hands.
+    pub limit: Duration,
+    /// Is HTTP/2 to be spoken?
+    pub http2: bool,
+}
+
+/// Connect to an endpoint of a cluster: tell it of the client if the cluster wants that, and begin TLS.
+/// Counted; an error of the kind `TimedOut` says that it took too long.
+pub(super) async fn open(context: &WorkerContext, opening: &Opening<'_>) -> io::Result<Stream> {
+    let opened = begin_stream(context, opening).await;
+    context.count(|counters, gauges| match &opened {
+        Ok(_) => {
+            counters.upstream_opened += 1;
+            gauges.upstream_active += 1;
+        }
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            counters.upstream_connect_timeouts += 1;
+        }
+        Err(_) => counters.upstream_connect_failures += 1,
+    });
+    opened
+}
+
+async fn begin_stream(context: &WorkerContext, opening: &Opening<'_>) -> io::Result<Stream> {
+    let configured = opening.configured;
+    let timeout = configured.connect_timeout.min(opening.limit);
+    let keepalive = configured.tcp_keepalive.as_deref();
+    let begun = Instant::now();
+    let address = opening.address;
+    let stream = crate::net::connect::connect(address, timeout, context.driver, keepalive).await?;
+    if let Some(version) = configured.proxy_protocol {
+        let header = proxy_protocol::header(version, opening.purpose.client.map(Rc::as_ref));
+        stream.send_all(header).await.0.map_err(|(error, _)| error)?;
+    }
+    let Some(tls) = opening.tls else { return Ok(stream) };
+    let Some(side) = tls.side(opening.http2) else {
+        return Err(io::Error::other("the TLS settings of the service cannot be used"));
+    };
+    let host = opening.purpose.host.unwrap_or_default();
+    let host = String::from_utf8_lossy(host);
+    // The handshake is a part of the time to connect (behaviour 4.5).
+    let left = timeout.saturating_sub(begun.elapsed());
+    let shaking = tls::client::connect(stream, side, &host, &context.tls);
+    match crate::net::within(left, shaking).await {
+        Some(Ok((stream, _))) => Ok(stream),
+        Some(Err(error)) => Err(io::Error::other(error)),
+        None => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// The host of a request's head without its port: the server that TLS asks for.
+fn host_of(head: &[u8]) -> Option<&[u8]> {
+    let mut lines = head.split(|byte| *byte == b'\n');
+    let value = lines.find_map(|line| {
+        let (name, value) = line.split_at_checked(5)?;
+        name.eq_ignore_ascii_case(b"host:").then(|| value.trim_ascii())
+    })?;
+    let after_address = value.iter().rposition(|byte| *byte == b']').map_or(0, |at| at + 1);
+    let port = value[after_address..].iter().position(|byte| *byte == b':');
+    Some(port.map_or(value, |at| &value[..after_address + at]))
+}
+
+async fn new_http1(
     context: &WorkerContext,
     configured: &Cluster,
     limit: Duration,
     endpoint: &Endpoint,
-    client: Option<&Rc<ClientAddresses>>,
+    purpose: Purpose<'_>,
 ) -> Result<Connection, ProxyError> {
-    let connecting = async {
-        let timeout = configured.connect_timeout.min(limit);
-        let keepalive = configured.tcp_keepalive.as_deref();
-        let address = endpoint.pool.address();
-        let stream =
-            crate::net::connect::connect(address, timeout, context.driver, keepalive).await?;
-        if let Some(version) = configured.proxy_protocol {
-            let header = proxy_protocol::header(version, client.map(Rc::as_ref));
-            stream.send_all(header).await.0.map_err(|(error, _)| error)?;
-        }
-        Ok::<_, io::Error>(stream)
-    };
-    match connecting.await {
-        Ok(stream) => {
-            context.count(|counters, gauges| {
-                counters.upstream_opened += 1;
-                gauges.upstream_active += 1;
-            });
-            let now_ms = context.clock.coarse_milliseconds();
-            let buffer = context.buffers.take();
-            let mut connection = Connection::new(stream, &context.receives, buffer, now_ms);
-            connection.client = client.cloned();
-            Ok(connection)
+    let stream = connect(context, configured, limit, endpoint, purpose, false).await?;
+    let now_ms = context.clock.coarse_milliseconds();
+    let buffer = context.buffers.take();
+    let mut connection = Connection::new(stream, &context.receives, buffer, now_ms);
+    connection.purpose = purpose.to_owned();
+    Ok(connection)
+}
+
+/// Connect to the endpoint, and tell what became of it. The connection counts as one in use.
+pub(super) async fn connect(
+    context: &WorkerContext,
+    configured: &Cluster,
+    limit: Duration,
+    endpoint: &Endpoint,
+    purpose: Purpose<'_>,
+    http2: bool,
+) -> Result<Stream, ProxyError> {
+    let address = endpoint.pool.address();
+    let tls = configured.tls.as_deref();
+    match open(context, &Opening { configured, tls, address, purpose, limit, http2 }).await {
+        Ok(stream) => Ok(stream),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            endpoint.report(context, Outcome::TimedOut);
+            Err(ProxyError::UpstreamConnectTimeout)
         }
         Err(error) => {
-            let timed_out = error.kind() == io::ErrorKind::TimedOut;
-            context.count(|counters, _| {
-                counters.upstream_connect_failures += u64::from(!timed_out);
-                counters.upstream_connect_timeouts += u64::from(timed_out);
-            });
-            if timed_out {
-                endpoint.report(context, Outcome::TimedOut);
-                Err(ProxyError::UpstreamConnectTimeout)
-            } else {
-                endpoint.report(context, Outcome::Failed);
-                Err(ProxyError::UpstreamConnect)
+            if configured.tls.is_some() {
+                *context.tls_failure.borrow_mut() = error.to_string();
             }
+            endpoint.report(context, Outcome::Failed);
+            Err(ProxyError::UpstreamConnect)
         }
     }
 }

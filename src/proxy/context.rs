@@ -14,9 +14,10 @@ use crate::access_log::AccessLogSink;
 use crate::ids::WorkerId;
 use crate::metrics::{WorkerCounters, WorkerGauges, WorkerMetrics};
 use crate::net::runtime::Driver;
-use crate::net::{BufferPool, FuturePool};
+use crate::net::{BufferPool, FuturePool, PipePool};
 use crate::snapshot::Snapshot;
 use crate::stream_info::StreamInfo;
+use crate::tls::TlsPools;
 use crate::upstream::ClusterStates;
 
 /// Scratches kept when free.
@@ -115,7 +116,13 @@ pub struct WorkerContext {
     /// The configuration in force; a request keeps the one it began with.
     pub replica: RefCell<Rc<Replica>>,
     /// Receive buffers.
-    pub buffers: BufferPool,
+    pub buffers: Rc<BufferPool>,
+    /// What TLS connections share.
+    pub tls: TlsPools,
+    /// What TLS said of the connection to an endpoint that failed last.
+    pub tls_failure: RefCell<String>,
+    /// Pipes that tunnels move bytes through.
+    pub pipes: PipePool,
     /// This worker's counters.
     pub metrics: WorkerMetrics,
     /// Where access log lines go; none when the log is off.
@@ -134,9 +141,13 @@ pub struct WorkerContext {
     pub exchanges: Rc<FuturePool>,
     /// Slots for receives from upstreams.
     pub receives: Rc<FuturePool>,
+    /// Slots for sends of HTTP/2 connections.
+    pub sends: Rc<FuturePool>,
     /// Slots for what only some requests need, so that the others stay small: connects, request
     /// bodies that stream, tunnels.
     pub connects: Rc<FuturePool>,
+    /// See `connects`.
+    pub http2_connects: Rc<FuturePool>,
     /// See `connects`.
     pub pumps: Rc<FuturePool>,
     /// See `connects`.
@@ -155,10 +166,14 @@ impl WorkerContext {
         driver: Driver,
         access_log: Option<AccessLogSink>,
     ) -> Rc<WorkerContext> {
+        let buffers: Rc<BufferPool> = Rc::default();
         Rc::new(WorkerContext {
+            tls: TlsPools::new(Rc::clone(&buffers)),
             driver,
             replica: RefCell::default(),
-            buffers: BufferPool::default(),
+            buffers,
+            tls_failure: RefCell::default(),
+            pipes: PipePool::default(),
             metrics: WorkerMetrics::new(id),
             access_log: RefCell::new(access_log),
             random: RefCell::new(fastrand::Rng::new()),
@@ -168,7 +183,9 @@ impl WorkerContext {
             mirrors_active: Cell::new(0),
             exchanges: FuturePool::new(),
             receives: FuturePool::new(),
+            sends: FuturePool::new(),
             connects: FuturePool::new(),
+            http2_connects: FuturePool::new(),
             pumps: FuturePool::new(),
             tunnels: FuturePool::new(),
             scratches: RefCell::default(),
@@ -190,9 +207,14 @@ impl WorkerContext {
         }
     }
 
+    /// How long a body or a send may make no progress.
+    pub fn progress_timeout(&self) -> Duration {
+        self.replica.borrow().snapshot.settings.progress_timeout
+    }
+
     /// How long a body or a send may make no progress, milliseconds.
     pub fn progress_timeout_ms(&self) -> u64 {
-        self.replica.borrow().snapshot.settings.progress_timeout.as_millis() as u64
+        self.progress_timeout().as_millis() as u64
     }
 
     /// True `ppm` times in a million.

@@ -7,16 +7,20 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use super::listener::ListenerSlot;
-use crate::net::Stream;
+use crate::net::{Buffer, Stream};
+use crate::tls::TlsInfo;
 use crate::upstream::ClientAddresses;
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// The end of the TLS handshake.
+    Handshake,
     /// The next request.
     Idle,
     /// The rest of a request head.
@@ -27,8 +31,10 @@ pub enum Phase {
     Upstream,
     /// The client, to close after a response that ended the connection.
     Lingering,
-    /// Anything: a tunnel.
+    /// Anything: a tunnel, which ends at its deadline if it has one.
     Tunnel,
+    /// Anything: an HTTP/2 connection whose streams have deadlines of their own.
+    Streams,
 }
 
 /// How a request left its connection.
@@ -49,6 +55,8 @@ pub struct Downstream {
     pub peer: SocketAddr,
     /// Where it was accepted.
     pub listener: Rc<ListenerSlot>,
+    /// Is it a stream of an HTTP/2 connection, on which HTTP/1.1 is spoken inside?
+    pub http2: bool,
     /// What `x-forwarded-for` gets: `peer` as text, an IPv4-mapped address as IPv4.
     peer_text: PeerText,
     phase: Cell<Phase>,
@@ -62,8 +70,16 @@ pub struct Downstream {
     gone: Cell<bool>,
     /// The upstream that serves the present request: shut down when the client is gone.
     upstream: RefCell<Option<Stream>>,
+    /// The task of an HTTP/2 connection: it is told of what HTTP/1 connections notice by a shutdown.
+    task: Cell<Option<Waker>>,
+    /// Work that ends when the client is found gone.
+    leaving: Cell<Option<Waker>>,
     position: Cell<usize>,
     addresses: OnceCell<Rc<ClientAddresses>>,
+    /// What the TLS handshake agreed on.
+    tls: Option<Rc<TlsInfo>>,
+    /// What came of the first request while something else was read.
+    early: Cell<Option<Box<Buffer>>>,
 }
 
 #[derive(Clone, Copy)]
@@ -92,6 +108,7 @@ impl Downstream {
             stream,
             peer,
             listener,
+            http2: false,
             peer_text: PeerText::new(peer.ip()),
             phase: Cell::new(Phase::Idle),
             deadline_ms: Cell::new(u64::MAX),
@@ -103,9 +120,99 @@ impl Downstream {
             expired: Cell::new(false),
             gone: Cell::new(false),
             upstream: RefCell::new(None),
+            task: Cell::new(None),
+            leaving: Cell::new(None),
             position: Cell::new(usize::MAX),
             addresses: OnceCell::new(),
+            tls: None,
+            early: Cell::new(None),
         }
+    }
+
+    /// The same connection, of whose first request `received` came already.
+    pub fn with_early(self, received: Buffer) -> Downstream {
+        self.early.set(Some(Box::new(received)).filter(|received| !received.is_empty()));
+        self
+    }
+
+    /// What came already of the first request.
+    pub fn take_early(&self) -> Option<Buffer> {
+        self.early.take().map(|received| *received)
+    }
+
+    /// A connection in TLS.
+    pub fn over_tls(
+        stream: Stream,
+        peer: SocketAddr,
+        listener: Rc<ListenerSlot>,
+        tls: Rc<TlsInfo>,
+    ) -> Downstream {
+        Downstream { tls: Some(tls), ..Downstream::new(stream, peer, listener) }
+    }
+
+    /// A stream of the HTTP/2 connection `parent`.
+    pub fn of_http2(stream: Stream, parent: &Downstream) -> Downstream {
+        let listener = Rc::clone(&parent.listener);
+        let tls = parent.tls.clone();
+        Downstream { http2: true, tls, ..Downstream::new(stream, parent.peer, listener) }
+    }
+
+    /// What the TLS handshake agreed on; none: the connection is in clear text.
+    pub fn tls(&self) -> Option<&TlsInfo> {
+        self.tls.as_deref()
+    }
+
+    /// `x-forwarded-client-cert` of the client's certificate, if it sent one (behaviour 2.5.5).
+    #[inline]
+    pub fn client_certificate(&self) -> Option<&[u8]> {
+        let certificate = self.tls.as_ref()?.client_certificate.as_ref()?;
+        Some(certificate.forwarded.as_bytes())
+    }
+
+    /// Wake this task, of an HTTP/2 connection, when the connection is idle or a head incomplete for too
+    /// long, or it is to be drained.
+    pub fn call(&self, task: &Waker) {
+        self.task.set(Some(task.clone()));
+    }
+
+    /// The client has given the present request up: end what is done for it.
+    pub fn client_left(&self) {
+        self.stream.shutdown(Shutdown::Both);
+        self.leave();
+    }
+
+    /// The client is gone: neither its upstream nor what it waits for goes on.
+    fn leave(&self) {
+        self.gone.set(true);
+        if let Some(upstream) = &*self.upstream.borrow() {
+            upstream.shutdown(Shutdown::Both);
+        }
+        if let Some(leaving) = self.leaving.take() {
+            leaving.wake();
+        }
+    }
+
+    /// Do something for the client while it is there. None: it was gone before it was done, or began.
+    pub fn unless_gone<F: Future>(
+        &self,
+        mut work: Pin<&mut F>,
+    ) -> impl Future<Output = Option<F::Output>> {
+        let mut begun = false;
+        std::future::poll_fn(move |task| {
+            if !begun && self.gone.get() {
+                return Poll::Ready(None);
+            }
+            begun = true;
+            // First the work: what it was given is not to be lost.
+            if let Poll::Ready(done) = work.as_mut().poll(task) {
+                return Poll::Ready(Some(done));
+            }
+            if self.gone.get() {
+                return Poll::Ready(None);
+            }
+            self.leaving.set(Some(task.waker().clone()));
+            Poll::Pending
+        })
     }
 
     /// The client's IP address as text.
@@ -206,11 +313,27 @@ impl Downstream {
     fn expire(&self) {
         self.expired.set(true);
         self.deadline_ms.set(u64::MAX);
+        let task = self.task.take();
         match self.phase.get() {
+            // It says goodbye first.
+            Phase::Idle | Phase::RequestHead if task.is_some() => {}
+            Phase::Idle => self.end_idle(),
+            // Either side may be what is waited for.
+            Phase::Tunnel => self.cut(),
             // Reading ends; the task can still answer 408.
             Phase::RequestHead | Phase::RequestBody => self.stream.shutdown(Shutdown::Read),
             _ => self.stream.shutdown(Shutdown::Both),
         }
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+
+    /// End a connection that waits for a next request; in order, so that a client of TLS does not take
+    /// it for a cut.
+    fn end_idle(&self) {
+        self.stream.shutdown(Shutdown::Write);
+        self.stream.shutdown(Shutdown::Both);
     }
 
     /// Cut the connection and its upstream, whatever it does.
@@ -225,6 +348,8 @@ impl Downstream {
 /// All downstream connections of a worker.
 pub struct DownstreamTable {
     connections: RefCell<Vec<Rc<Downstream>>>,
+    /// How many of them are streams of others.
+    streams: Cell<usize>,
     /// The least of the requests' and attempts' deadlines that the expiry waits for.
     expiry_at_ms: Cell<u64>,
     /// Wakes the expiry when an earlier one is set.
@@ -235,6 +360,7 @@ impl Default for DownstreamTable {
     fn default() -> Self {
         DownstreamTable {
             connections: RefCell::default(),
+            streams: Cell::default(),
             expiry_at_ms: Cell::new(u64::MAX),
             expiry: Cell::default(),
         }
@@ -244,7 +370,7 @@ impl Default for DownstreamTable {
 /// What a sweep found, by phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Idle for too long.
+    /// Idle for too long; tunnels also as old as they may be.
     pub idle: u64,
     /// Slow request heads.
     pub heads: u64,
@@ -258,6 +384,7 @@ impl DownstreamTable {
     /// Enter a connection.
     pub fn insert(&self, connection: Downstream) -> Rc<Downstream> {
         let connection = Rc::new(connection);
+        self.streams.set(self.streams.get() + usize::from(connection.http2));
         let mut connections = self.connections.borrow_mut();
         connection.position.set(connections.len());
         connections.push(Rc::clone(&connection));
@@ -269,6 +396,7 @@ impl DownstreamTable {
         let mut connections = self.connections.borrow_mut();
         let position = connection.position.get();
         if position < connections.len() {
+            self.streams.set(self.streams.get() - usize::from(connection.http2));
             connections.swap_remove(position);
             if let Some(moved) = connections.get(position) {
                 moved.position.set(position);
@@ -276,14 +404,14 @@ impl DownstreamTable {
         }
     }
 
-    /// How many there are.
+    /// How many there are, not counting the streams of HTTP/2 connections.
     pub fn len(&self) -> usize {
-        self.connections.borrow().len()
+        self.connections.borrow().len() - self.streams.get()
     }
 
-    /// Is there none?
+    /// Is there none, and no stream whose record is still to be written?
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.connections.borrow().is_empty()
     }
 
     /// Bound a request and its present attempt (worker time, `u64::MAX` for no bound). Unlike the
@@ -350,7 +478,7 @@ impl DownstreamTable {
                 }
             } else if connection.deadline_ms.get() <= now_ms {
                 match phase {
-                    Phase::Idle => swept.idle += 1,
+                    Phase::Idle | Phase::Tunnel => swept.idle += 1,
                     Phase::RequestHead => swept.heads += 1,
                     Phase::Lingering => {}
                     _ => swept.stalled += 1,
@@ -361,20 +489,26 @@ impl DownstreamTable {
                 && connection.client_is_gone()
             {
                 swept.gone += 1;
-                connection.gone.set(true);
-                if let Some(upstream) = &*connection.upstream.borrow() {
-                    upstream.shutdown(Shutdown::Both);
-                }
+                connection.leave();
             }
         }
         swept
+    }
+
+    /// Tell HTTP/2 connections to look up: the worker drains.
+    pub fn call_all(&self) {
+        for connection in self.connections.borrow().iter() {
+            if let Some(task) = connection.task.take() {
+                task.wake();
+            }
+        }
     }
 
     /// Shut down the connections that wait for a next request.
     pub fn close_idle(&self) {
         for connection in self.connections.borrow().iter() {
             if connection.phase.get() == Phase::Idle {
-                connection.stream.shutdown(Shutdown::Both);
+                connection.end_idle();
             }
         }
     }
@@ -391,6 +525,7 @@ impl DownstreamTable {
 mod tests {
     use super::*;
     use std::io::Read;
+    use std::pin::pin;
     use std::time::Duration;
 
     use crate::net::connect::loopback_pair;
@@ -413,6 +548,8 @@ mod tests {
             while table.sweep(0).gone == 0 {
                 crate::net::sleep(Duration::from_millis(1)).await;
             }
+            let never = pin!(std::future::pending::<()>());
+            assert!(downstream.unless_gone(never).await.is_none());
             downstream.set_upstream(Some(upstream));
             upstream_end.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
             upstream_end.read(&mut [0]).expect("an end, not the time-out")

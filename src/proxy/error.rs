@@ -25,6 +25,8 @@ pub enum ProxyError {
     ConnectNotAllowed,
     /// No virtual host or no route.
     NoRoute,
+    /// The host is of another server of the TLS port: the client uses one connection for both.
+    Misdirected,
     /// The destination's host, port or subset does not exist.
     NoCluster,
     /// No usable endpoint.
@@ -37,6 +39,11 @@ pub enum ProxyError {
     UpstreamConnectTimeout,
     /// The upstream closed or reset before its response head.
     UpstreamClosed,
+    /// The upstream refused the stream, or was going away: it did nothing of the request.
+    UpstreamRefused,
+    /// The request cannot be sent in HTTP/2 to this upstream: it is an upgrade, and the upstream takes
+    /// no extended CONNECT (RFC 8441), or its method, host or a field is none of HTTP/2.
+    UpstreamUnsupported,
     /// The upstream's response is malformed or over a limit.
     UpstreamProtocol(ResponseError),
     /// More interim responses than allowed, or a 101 that was not asked for.
@@ -118,6 +125,10 @@ impl ProxyError {
             ProxyError::NoRoute => {
                 answer(404, ResponseFlags::NO_ROUTE_FOUND, "route_not_found", "", false)
             }
+            // The client repeats it on a connection of its own (RFC 9110 section 15.5.20); Istio: 404.
+            ProxyError::Misdirected => {
+                answer(421, ResponseFlags::NO_ROUTE_FOUND, "misdirected_request", "", false)
+            }
             ProxyError::NoCluster => {
                 answer(503, ResponseFlags::NO_CLUSTER_FOUND, "cluster_not_found", "", false)
             }
@@ -158,6 +169,23 @@ impl ProxyError {
                 "upstream_reset_before_response_started{connection_termination}",
                 "upstream connect error or disconnect/reset before headers. \
                  reset reason: connection termination",
+                false,
+            ),
+            ProxyError::UpstreamRefused => answer(
+                503,
+                ResponseFlags::UPSTREAM_REMOTE_RESET,
+                "upstream_reset_before_response_started{remote_refused_stream_reset}",
+                "upstream connect error or disconnect/reset before headers. \
+                 reset reason: remote refused stream reset",
+                false,
+            ),
+            // Envoy resets it with a protocol error of its own.
+            ProxyError::UpstreamUnsupported => answer(
+                503,
+                ResponseFlags::UPSTREAM_PROTOCOL_ERROR,
+                "upstream_reset_before_response_started{request_not_sendable_in_http2}",
+                "upstream connect error or disconnect/reset before headers. \
+                 reset reason: protocol error",
                 false,
             ),
             ProxyError::UpstreamProtocol(error) => broken_response(error.details()),
@@ -209,6 +237,7 @@ impl ProxyError {
         match self {
             ProxyError::UpstreamConnect
             | ProxyError::UpstreamClosed
+            | ProxyError::UpstreamRefused
             | ProxyError::UpstreamProtocol(_)
             | ProxyError::UpstreamInterim
             | ProxyError::UpstreamTruncated => Some(Outcome::Failed),

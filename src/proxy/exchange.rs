@@ -13,6 +13,8 @@ use super::context::{Replica, WorkerContext};
 use super::downstream::{After, Downstream, Phase};
 use super::error::ProxyError;
 use super::forward::forward;
+use super::grpc_web;
+use super::http2_connection;
 use super::listener::ListenerSlot;
 use super::local_reply;
 use super::receiver::Receiver;
@@ -20,7 +22,8 @@ use super::request::{self, Decision, Plan};
 use super::request_body::{self, Progress, RequestBody};
 use super::scratch::Scratch;
 use crate::http1::{HeadScanner, RequestError};
-use crate::net::{Buffer, Stream};
+use crate::http2;
+use crate::net::{Buffer, FuturePool, PooledFuture, Stream};
 
 /// How long a client may keep sending after a response that ended the connection.
 const LINGER_MS: u64 = 1000;
@@ -28,31 +31,36 @@ const LINGER_MS: u64 = 1000;
 const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
 /// Serve a connection until it ends.
-pub async fn serve(
+pub fn serve(
     context: Rc<WorkerContext>,
     stream: Stream,
     peer: SocketAddr,
     listener: Rc<ListenerSlot>,
-) {
+) -> impl Future<Output = ()> {
+    let (stream, _) = grpc_web::layered(&context, stream, &listener, None);
     let connection = context.downstreams.insert(Downstream::new(stream, peer, listener));
+    serve_connection(context, connection)
+}
+
+/// The same of a connection that is in the table already.
+pub async fn serve_connection(context: Rc<WorkerContext>, connection: Rc<Downstream>) {
     context.count(|counters, gauges| {
         counters.downstream_accepted += 1;
         gauges.downstream_active += 1;
     });
     wait_for_request(&context, &connection, Instant::now());
-    let mut buffer = Buffer::idle();
-    loop {
+    let mut first = true;
+    // Something before the requests may have read the beginning of the first one.
+    let mut waiting = match connection.take_early() {
+        Some(early) => begin(&context, &connection, early, std::mem::take(&mut first)).await,
+        None => Some(Buffer::idle()),
+    };
+    while let Some(buffer) = waiting {
         let (outcome, received) = connection.stream.receive(buffer).await;
         if !matches!(outcome, Ok(count) if count > 0) {
             break;
         }
-        let exchange = context
-            .exchanges
-            .place(|| exchange(Rc::clone(&context), Rc::clone(&connection), received));
-        match exchange.await {
-            Some(empty) => buffer = empty,
-            None => break,
-        }
+        waiting = begin(&context, &connection, received, std::mem::take(&mut first)).await;
     }
     context.downstreams.remove(&connection);
     context.count(|counters, gauges| {
@@ -61,7 +69,25 @@ pub async fn serve(
     });
 }
 
-fn wait_for_request(context: &WorkerContext, connection: &Downstream, now: Instant) {
+/// What becomes of received bytes, in a slot of its own: an exchange, or a whole connection when the first
+/// ones are those of HTTP/2. It ends with the idle buffer when the connection is to wait for another request.
+fn begin(
+    context: &Rc<WorkerContext>,
+    connection: &Rc<Downstream>,
+    received: Buffer,
+    first: bool,
+) -> PooledFuture<'static, Option<Buffer>> {
+    let (own, client) = (Rc::clone(context), Rc::clone(connection));
+    if first && http2::may_be_preface(&received) {
+        // Not of the pool: its slots have the size of an exchange.
+        FuturePool::new().place(|| http2_connection::serve(own, client, received))
+    } else {
+        context.exchanges.place(|| exchange(own, client, received))
+    }
+}
+
+/// The connection is idle from `now` on.
+pub(super) fn wait_for_request(context: &WorkerContext, connection: &Downstream, now: Instant) {
     let timeout = context.replica.borrow().snapshot.settings.idle_timeout;
     let deadline = context.clock.milliseconds(now).saturating_add(timeout.as_millis() as u64);
     connection.wait(Phase::Idle, deadline);
@@ -69,7 +95,7 @@ fn wait_for_request(context: &WorkerContext, connection: &Downstream, now: Insta
 
 /// Serve the request whose first bytes are in `input`, and those pipelined behind it. Returns the
 /// idle buffer, empty, when the connection is to wait for another request.
-async fn exchange(
+pub(super) async fn exchange(
     context: Rc<WorkerContext>,
     connection: Rc<Downstream>,
     input: Buffer,
@@ -80,7 +106,8 @@ async fn exchange(
         match one_request(&context, &connection, &mut receiver, &mut scratch).await {
             After::Next => {
                 let pipelined = receiver.input.as_ref().is_some_and(|input| !input.is_empty());
-                if pipelined && !context.draining.get() {
+                // What follows on a stream of HTTP/2 is of its one request, whatever it looks like.
+                if pipelined && !context.draining.get() && !connection.http2 {
                     continue;
                 }
                 break if pipelined { After::Close } else { After::Next };
@@ -118,7 +145,8 @@ async fn one_request(
     context.count(|_, gauges| gauges.requests_active += 1);
     if scratch.delay_ms > 0 {
         // Boxed: a timer is large, and an injected delay must not enlarge every exchange.
-        Box::pin(crate::net::sleep(Duration::from_millis(scratch.delay_ms))).await;
+        let mut delay = Box::pin(crate::net::sleep(Duration::from_millis(scratch.delay_ms)));
+        connection.unless_gone(delay.as_mut()).await;
     }
     let (after, replica) = match decision {
         Decision::Forward { plan, cluster, replica } => {
@@ -219,19 +247,20 @@ fn finish(
 ) {
     // It must not keep a configuration alive while it waits in its pool.
     scratch.response_edits.clear();
+    let failure = scratch.transport_failure.as_str();
     let info = &mut scratch.info;
     info.duration_us = ended.saturating_duration_since(info.started).as_micros() as u64;
     context.metrics.record(info);
     context.count(|_, gauges| gauges.requests_active -= 1);
     if let Some(sink) = context.access_log.borrow_mut().as_mut() {
-        let line = super::record::line_context(&replica.snapshot, info, connection);
+        let line = super::record::line_context(&replica.snapshot, info, connection, failure);
         sink.record(info, &scratch.fields, &line);
     }
 }
 
 /// Let the client read the last response before the connection goes: end our side, then take what
 /// it still sends. Closing at once could destroy the response on its way (RFC 9112 section 9.6).
-async fn linger(context: &WorkerContext, connection: &Downstream) {
+pub(super) async fn linger(context: &WorkerContext, connection: &Downstream) {
     connection.stream.shutdown(Shutdown::Write);
     let deadline = context.clock.milliseconds(Instant::now()) + LINGER_MS;
     connection.wait(Phase::Lingering, deadline);
@@ -265,7 +294,7 @@ mod tests {
         fn of_three<F, A, B, C>(_: impl FnOnce(A, B, C) -> F) -> usize {
             size_of::<F>()
         }
-        assert!(of_four(serve) <= 256, "an idle connection: {}", of_four(serve));
-        assert!(of_three(exchange) <= 2304, "an exchange: {}", of_three(exchange));
+        let (idle, busy) = (of_four(serve), of_three(exchange));
+        assert!(idle <= 256 && busy <= 2304, "an idle connection: {idle}, an exchange: {busy}");
     }
 }

@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use super::attempt::{self, Attempt, Wanted};
 use super::context::{Replica, WorkerContext};
-use super::downstream::{After, Downstream, Phase};
-use super::error::{ProxyError, http_status};
+use super::downstream::{After, Downstream};
+use super::error::ProxyError;
+use super::http2_upstream;
 use super::in_flight::{InFlight, Pump};
 use super::local_reply;
 use super::mirror::Copies;
@@ -19,10 +20,9 @@ use super::request_body::{self, Progress, Pumped, RequestBody};
 use super::response::{self, Responded};
 use super::retry::Retries;
 use super::scratch::Scratch;
-use super::tunnel;
+use super::tunnel::{self, Watch};
 use crate::ids::ClusterId;
 use crate::net::Buffer;
-use crate::stream_info::StreamInfo;
 use crate::upstream::Outcome;
 
 /// Send a request upstream and its response back, with the retries that are safe.
@@ -35,7 +35,7 @@ pub async fn forward(
     cluster: ClusterId,
     replica: &Rc<Replica>,
 ) -> After {
-    let progress = Progress::default();
+    let progress = Progress::new(scratch.info.grpc);
     let body = {
         let Some(input) = receiver.input.as_mut() else { return After::Close };
         input.advance(plan.head_bytes);
@@ -68,7 +68,8 @@ pub async fn forward(
         copies: Copies::new(context, mirrors),
         progress,
     };
-    flight.begin(body.as_ref(), scratch);
+    let http2 = http2_upstream::is_wanted(snapshot.cluster(cluster), Some(connection));
+    flight.begin(body.as_ref(), scratch, http2);
     let mut pump = None;
     let mut fresh = false;
     let outcome = loop {
@@ -85,8 +86,12 @@ pub async fn forward(
             elsewhere: flight.retries.goes_elsewhere(),
             client: Some(flight.downstream),
         };
-        let begun = attempt::begin(flight.context, flight.replica, cluster, &wanted, scratch).await;
-        let mut attempt = match begun {
+        let begun = {
+            let beginning =
+                pin!(attempt::begin(flight.context, flight.replica, cluster, &wanted, scratch));
+            flight.downstream.unless_gone(beginning).await
+        };
+        let mut attempt = match begun.unwrap_or(Err(ProxyError::DownstreamGone)) {
             Ok(attempt) => attempt,
             Err(error) => {
                 let error = flight.retries.explain(flight.downstream, error);
@@ -113,13 +118,15 @@ pub async fn forward(
             }
             Responded::Nothing(error) => Some(flight.retries.explain(flight.downstream, error)),
             responded => {
-                attempt
-                    .report(flight.context, Outcome::Response(status_for_outliers(&scratch.info)));
+                attempt.report(flight.context, Outcome::Response(scratch.outlier_status));
                 break Ok((responded, attempt));
             }
         };
         // The endpoint had closed the kept connection: nothing of the request was served.
         let stale = attempt.reused && error == Some(ProxyError::UpstreamClosed);
+        if matches!(error, Some(ProxyError::RequestTimeout | ProxyError::PerTryTimeout)) {
+            attempt.connection.timed_out();
+        }
         if let Some(outcome) = error.filter(|_| !stale).and_then(ProxyError::outcome) {
             attempt.report(flight.context, outcome);
         }
@@ -157,6 +164,7 @@ pub async fn forward(
     flight.downstream.clear_deadlines();
     scratch.info.request_bytes += flight.progress.wire_bytes.get();
     scratch.info.request_body_bytes = flight.progress.body_bytes.get();
+    scratch.info.request_messages = flight.progress.messages();
     match outcome {
         Err(error) => {
             let read = flight.progress.request_done.get() && receiver.input.is_some();
@@ -218,6 +226,14 @@ async fn send_and_relay<'f>(
     scratch.request = head;
     let cut_short = match outcome {
         Ok(()) => false,
+        Err((error, 0)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            return (Responded::Nothing(ProxyError::UpstreamRefused), true);
+        }
+        Err((error, 0))
+            if attempt.connection.is_http2() && error.kind() == std::io::ErrorKind::Unsupported =>
+        {
+            return (Responded::Nothing(ProxyError::UpstreamUnsupported), true);
+        }
         Err((_, 0)) => return (Responded::Nothing(ProxyError::UpstreamClosed), true),
         // It took a part and no more: it may have answered already (413, say).
         Err(_) => true,
@@ -275,14 +291,6 @@ async fn send_and_relay<'f>(
     (responded, false)
 }
 
-/// The status that outlier detection sees: a gRPC error in a head stands for an HTTP one.
-fn status_for_outliers(info: &StreamInfo) -> u16 {
-    match info.grpc_status {
-        Some(status) if info.grpc => http_status(status),
-        _ => info.response_code,
-    }
-}
-
 /// Note a further attempt, in the head that is sent again too.
 fn count_further_attempt(context: &WorkerContext, scratch: &mut Scratch) {
     context.count(|counters, _| counters.upstream_retries += 1);
@@ -303,12 +311,13 @@ async fn run_tunnel(
         counters.tunnels_opened += 1;
         gauges.tunnels_active += 1;
     });
-    connection.wait_unbounded(Phase::Tunnel);
     let from_client = receiver.input.take().unwrap_or_else(Buffer::idle);
     let upstream = attempt.connection.stream();
-    let tunnel = context
-        .tunnels
-        .place(|| tunnel::run(context, &connection.stream, upstream, from_client, from_upstream));
+    // As in Istio, `idleTimeout` is about connections without requests: it ends no WebSocket.
+    let mut watch = Watch::new(context, connection);
+    watch.stall = Some(context.progress_timeout());
+    let tunnel =
+        context.tunnels.place(|| tunnel::run(&watch, upstream, from_client, from_upstream));
     let moved = tunnel.await;
     scratch.info.request_body_bytes += moved.up_bytes;
     scratch.info.request_bytes += moved.up_bytes;

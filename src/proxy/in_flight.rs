@@ -37,15 +37,15 @@ pub struct InFlight<'f> {
 
 impl InFlight<'_> {
     /// What came with the head is in `Scratch::request`, `rest` is yet to come: send the copies, or keep
-    /// what follows if they or a retry may want it.
-    pub fn begin(&self, rest: Option<&RequestBody>, scratch: &Scratch) {
+    /// what follows if they or a retry may want it. `http2`: the endpoints speak HTTP/2.
+    pub fn begin(&self, rest: Option<&RequestBody>, scratch: &Scratch, http2: bool) {
         let copies = self.copies.are_due();
         if self.progress.request_done.get() {
             if copies {
                 self.send_copies(&scratch.request);
             }
         } else if let Some(rest) = rest
-            && (copies || self.retries.want_the_body(scratch.info.grpc))
+            && (copies || self.retries.want_the_body(scratch.info.grpc, http2))
         {
             let first_piece = if copies { &*scratch.request } else { &[] };
             let recording = || Box::new(Recording::new(rest, first_piece));

@@ -24,14 +24,21 @@ pub struct ListenerSlot {
     /// Index into `Snapshot::route_tables`; none when the configuration no longer has the listener or
     /// the chain, or they hold no requests.
     pub route_table: Cell<Option<usize>>,
+    /// Is gRPC-Web translated for its clients? Connections and streams that have begun stay as they are.
+    pub grpc_web: Cell<bool>,
 }
 
 impl ListenerSlot {
     /// The slot of an address in `snapshot`.
     pub fn new(address: SocketAddr, snapshot: &Snapshot) -> ListenerSlot {
-        let (listener, route_table) = (Cell::new(None), Cell::new(None));
-        let slot =
-            ListenerSlot { address, chain: None, scheme: Scheme::Http, listener, route_table };
+        let slot = ListenerSlot {
+            address,
+            chain: None,
+            scheme: Scheme::Http,
+            listener: Cell::new(None),
+            route_table: Cell::new(None),
+            grpc_web: Cell::new(false),
+        };
         slot.follow(snapshot);
         slot
     }
@@ -44,6 +51,7 @@ impl ListenerSlot {
             scheme: Scheme::Https,
             listener: Cell::new(None),
             route_table: Cell::new(None),
+            grpc_web: Cell::new(false),
         };
         slot.follow(snapshot);
         slot
@@ -54,8 +62,9 @@ impl ListenerSlot {
         let at = snapshot.listeners.iter().position(|listener| listener.address == self.address);
         self.listener.set(at);
         let serves = at.and_then(|at| snapshot.listeners.get(at)).map(|listener| &listener.serves);
+        self.grpc_web.set(matches!(serves, Some(Serves::Requests { grpc_web: true, .. })));
         self.route_table.set(match (serves, self.chain.as_deref()) {
-            (Some(Serves::Requests { route_table }), None) => Some(*route_table),
+            (Some(Serves::Requests { route_table, .. }), None) => Some(*route_table),
             (Some(Serves::Tls(port)), Some(name)) => {
                 let chain = port.chains.iter().find(|chain| chain.name == name);
                 match chain.map(|chain| &chain.content) {

@@ -83,7 +83,7 @@ impl<'r> Copies<'r> {
 }
 
 async fn send(
-    context: &WorkerContext,
+    context: &Rc<WorkerContext>,
     replica: &Replica,
     cluster: ClusterId,
     request: Vec<u8>,
@@ -181,7 +181,7 @@ fn read(
             return Err(());
         }
         if status >= 200 {
-            let body = ResponseBody::new(parsed.body, false);
+            let body = ResponseBody::new(parsed.body, false, false);
             *response = Some(Response { body, keep_alive: parsed.keep_alive });
         }
         buffer.advance(head_bytes);

@@ -6,10 +6,14 @@
 //! 4. [`forward`]: the attempts of a request; [`attempt`]: pick an endpoint, get a connection;
 //! 5. [`response`]: the upstream's head → the client's head, and the body behind it;
 //! 6. [`receiver`], [`request_body`], [`tunnel`]: bytes that stream beside that;
-//! 7. [`local_reply`], [`error`], [`reason`]: what the gateway answers itself.
+//! 7. [`http2_connection`]: the streams of a client's HTTP/2 connection; [`tls_connection`]: which
+//!    server a client asks for; [`grpc_web`]: gRPC-Web in and out; [`tcp`]: a connection that is routed as
+//!    a whole;
+//! 8. [`local_reply`], [`error`], [`reason`]: what the gateway answers itself.
 //!
 //! Nothing here may block, lock, allocate per request, or know a manifest.
 
+pub mod arrival;
 pub mod attempt;
 pub mod context;
 pub mod cors;
@@ -18,8 +22,11 @@ pub mod downstream;
 pub mod error;
 pub mod exchange;
 pub mod forward;
+pub mod grpc_web;
 pub mod hash_key;
 pub mod header_edits;
+pub mod http2_connection;
+pub mod http2_upstream;
 pub mod in_flight;
 pub mod listener;
 pub mod local_reply;
@@ -37,6 +44,8 @@ pub mod response_body;
 pub mod retry;
 pub mod rewrite;
 pub mod scratch;
+pub mod tcp;
+pub mod tls_connection;
 pub mod tunnel;
 pub mod upstream_head;
 

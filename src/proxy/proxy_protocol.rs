@@ -1,6 +1,8 @@
 //! The header of the PROXY protocol, which tells an endpoint whose requests a connection carries
 //! (Istio's `proxyProtocol`; haproxy's `proxy-protocol.txt`, sections 2.1 and 2.2).
 
+pub mod reader;
+
 use std::net::IpAddr;
 
 use crate::snapshot::ProxyProtocolVersion;

@@ -80,9 +80,12 @@ impl Reason {
                 | ProxyError::PathNormalization
                 | ProxyError::ConnectNotAllowed
                 | ProxyError::NoRoute
+                | ProxyError::Misdirected
                 | ProxyError::NoCluster
                 | ProxyError::NoHealthyUpstream
                 | ProxyError::UpstreamClosed
+                | ProxyError::UpstreamRefused
+                | ProxyError::UpstreamUnsupported
                 | ProxyError::RequestTimeout
                 | ProxyError::PerTryTimeout
                 | ProxyError::FaultAbort(_) => None,

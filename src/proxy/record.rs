@@ -9,13 +9,20 @@ use crate::stream_info::StreamInfo;
 pub fn line_context<'a>(
     snapshot: &'a Snapshot,
     info: &StreamInfo,
-    connection: &Downstream,
+    connection: &'a Downstream,
+    transport_failure: &'a str,
 ) -> LineContext<'a> {
     LineContext {
         route_name: info.route.map_or("", |route| snapshot.route(route).names.route.as_str()),
         cluster_name: info.cluster.map_or("", |cluster| snapshot.cluster(cluster).name.as_str()),
         downstream_local_address: connection.stream.local_address(),
         downstream_remote_address: Some(connection.peer),
+        requested_server_name: connection
+            .tls()
+            .and_then(|tls| tls.server_name.as_deref())
+            .map(str::as_bytes),
+        upstream_transport_failure_reason: Some(transport_failure)
+            .filter(|reason| !reason.is_empty()),
         ..LineContext::default()
     }
 }

@@ -21,7 +21,7 @@ use crate::http::{BodyLength, RequestHead, Version, path};
 use crate::http1::{self, HeaderStorage, ParsedRequest};
 use crate::ids::{ClusterId, RouteId};
 use crate::router::{Lookup, weighted};
-use crate::snapshot::{Forward, HashKey, RouteAction};
+use crate::snapshot::{Forward, HashKey, RouteAction, Serves, Snapshot};
 use crate::stream_info::ResponseFlags;
 
 /// What a complete head asks for, and what of it matters after the head is gone.
@@ -110,7 +110,7 @@ pub fn prepare(
         expect_continue: parsed.expect_continue,
         te_trailers: parsed.te_trailers,
     };
-    scratch.info.version = head.version;
+    scratch.info.version = if downstream.http2 { Version::Http2 } else { head.version };
     scratch.info.request_bytes = parsed.head_bytes as u64;
     let replica = Rc::clone(&context.replica.borrow());
     if context.access_log.borrow().is_some() {
@@ -142,6 +142,7 @@ pub fn begin_record(context: &WorkerContext, scratch: &mut Scratch, started: Ins
     let unix_us = context.clock.unix_microseconds(started);
     scratch.info = crate::stream_info::StreamInfo::new(started, unix_us);
     scratch.tried.clear();
+    scratch.transport_failure.clear();
     scratch.response_edits.clear();
     scratch.timeout_ms = None;
     scratch.delay_ms = 0;
@@ -154,6 +155,22 @@ pub fn begin_record(context: &WorkerContext, scratch: &mut Scratch, started: Ins
 /// Methods that may be repeated without harm.
 fn is_idempotent(method: &[u8]) -> bool {
     matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
+}
+
+/// Is the host of a request another server's than the one whose TLS its connection is in? Browsers use a
+/// connection for every host of its certificate (RFC 9113 section 9.1.1); each server has its own table and
+/// its own demands of clients. A client that named no server can open no other connection.
+fn is_misdirected(downstream: &Downstream, snapshot: &Snapshot, authority: &[u8]) -> bool {
+    let slot = &downstream.listener;
+    let named = downstream.tls().is_some_and(|tls| tls.server_name.is_some());
+    let (Some(own), true) = (slot.chain.as_deref(), named) else { return false };
+    let listener = slot.listener.get().and_then(|at| snapshot.listeners.get(at));
+    let Some(Serves::Tls(port)) = listener.map(|listener| &listener.serves) else { return false };
+    if port.chains.len() < 2 {
+        return false;
+    }
+    let found = port.find_host(authority).and_then(|at| port.chains.get(at));
+    found.is_some_and(|chain| chain.name != own)
 }
 
 /// What a route came to.
@@ -188,6 +205,9 @@ fn route(
     let head = RequestHead { path, scheme, ..*head };
     // Known before anything is answered: gRPC clients get every answer in their own form.
     scratch.info.grpc = head.is_grpc();
+    if is_misdirected(downstream, snapshot, head.authority) {
+        return Err(ProxyError::Misdirected);
+    }
     let table = downstream
         .listener
         .route_table
@@ -207,6 +227,7 @@ fn route(
     let request_id = context.random.borrow_mut().u128(..);
     let mut forwarded = Forwarded {
         peer_text: downstream.peer_text(),
+        client_certificate: downstream.client_certificate(),
         trusted_proxies: snapshot.settings.trusted_proxies,
         operation: route.operation.as_bytes(),
         request_id,

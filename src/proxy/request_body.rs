@@ -9,6 +9,7 @@ use super::downstream::{Downstream, Phase};
 use super::error::ProxyError;
 use super::recording::Recording;
 use crate::http::BodyLength;
+use crate::http::grpc::MessageCounter;
 use crate::http1::chunked::{ChunkedDecoder, write_chunk_head, write_last_chunk};
 use crate::limits::LARGE_BUFFER_BYTES;
 use crate::net::{Buffer, Stream};
@@ -35,6 +36,8 @@ pub struct Progress {
     pub body_bytes: Cell<u64>,
     /// Wire bytes of the body so far.
     pub wire_bytes: Cell<u64>,
+    /// The messages of the body so far, of a gRPC request. Boxed: other requests must not carry it.
+    messages: Option<Box<Cell<MessageCounter>>>,
     /// The client has been sent the final head.
     pub response_started: Cell<bool>,
     /// The client is being sent an interim head, perhaps a part of it already.
@@ -46,6 +49,27 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// That of a request of which nothing was sent.
+    pub fn new(grpc: bool) -> Progress {
+        let messages = grpc.then(Box::default);
+        Progress { messages, ..Progress::default() }
+    }
+
+    /// These bytes of the body go upstream.
+    #[inline]
+    fn count_messages(&self, payload: &[u8]) {
+        if let Some(counter) = &self.messages {
+            let mut messages = counter.get();
+            messages.add(payload);
+            counter.set(messages);
+        }
+    }
+
+    /// Messages so far; 0 of what is not gRPC.
+    pub fn messages(&self) -> u64 {
+        self.messages.as_ref().map_or(0, |counter| counter.get().count())
+    }
+
     /// Can a body be sent again of which a part was streamed?
     pub fn can_repeat(&self) -> bool {
         self.recording.get().is_some_and(|recording| recording.can_repeat())
@@ -79,6 +103,7 @@ pub fn begin(
         RequestBody::Fixed(remaining) => {
             let here = usize::try_from(*remaining).unwrap_or(usize::MAX).min(input.len());
             out.extend_from_slice(&input[..here]);
+            progress.count_messages(&input[..here]);
             input.advance(here);
             *remaining -= here as u64;
             add(&progress.body_bytes, here);
@@ -91,6 +116,7 @@ pub fn begin(
             if !input.is_empty() {
                 let decoded = decoder.decode(input).map_err(|_| ProxyError::RequestBody)?;
                 write_chunk(out, &input[..decoded.payload]);
+                progress.count_messages(&input[..decoded.payload]);
                 add(&progress.body_bytes, decoded.payload);
                 add(&progress.wire_bytes, decoded.consumed);
                 if decoded.done {
@@ -180,6 +206,7 @@ pub async fn pump(
             RequestBody::Fixed(remaining) => {
                 *remaining = remaining.saturating_sub(work.len() as u64);
                 add(&progress.body_bytes, work.len());
+                progress.count_messages(&work);
                 if *remaining == 0 {
                     body = RequestBody::Done;
                 }
@@ -206,6 +233,7 @@ pub async fn pump(
                     }
                 }
                 work.truncate(decoded.payload);
+                progress.count_messages(&work);
                 let last = decoded.done.then(|| decoder.trailers());
                 behind = frame_chunk(&mut work, last);
                 if decoded.done {

@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use super::context::WorkerContext;
 use super::downstream::Downstream;
-use super::error::ProxyError;
+use super::error::{ProxyError, http_status};
 use super::header_edits;
 use super::in_flight::InFlight;
 use super::request::Plan;
 use super::response_body::{ResponseBody, finish_receive};
 use super::scratch::Scratch;
 use super::upstream_head::{write_field, write_number};
-use crate::http::{BodyLength, KnownHeader, Version};
+use crate::http::{BodyLength, KnownHeader, Version, grpc};
 use crate::http1::{self, HeaderStorage, ParsedResponse, ResponseError};
 use crate::limits::INTERIM_RESPONSES_MAX;
 use crate::net::Buffer;
@@ -83,6 +83,8 @@ pub async fn relay(
         if !matches!(outcome, Ok(count) if count > 0) {
             let error = if flight.downstream.gone() {
                 ProxyError::DownstreamGone
+            } else if is_refused(&outcome) {
+                ProxyError::UpstreamRefused
             } else if buffer.is_empty() && interim_responses == 0 {
                 ProxyError::UpstreamClosed
             } else {
@@ -146,7 +148,7 @@ pub async fn relay(
     let (upstream_keep_alive, keep_alive) =
         (head.upstream_keep_alive && !until_close, head.keep_alive);
     buffer.skip(head.head_bytes);
-    let mut body = ResponseBody::new(head.body, head.chunked_to_client);
+    let mut body = ResponseBody::new(head.body, head.chunked_to_client, scratch.info.grpc);
     let Ok(mut step) = body.take(&mut buffer) else {
         // Nothing has been sent: the client can still be told.
         flight.context.buffers.give(buffer);
@@ -236,6 +238,11 @@ pub async fn relay(
             }
         };
     }
+}
+
+/// Did the endpoint refuse the stream (HTTP/2)?
+fn is_refused(outcome: &std::io::Result<usize>) -> bool {
+    matches!(outcome, Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
 fn client_gone(downstream: &Downstream, scratch: &mut Scratch, body: &ResponseBody) -> Responded {
@@ -339,6 +346,10 @@ fn read_head(
     if scratch.info.grpc {
         scratch.info.grpc_status = grpc_status;
     }
+    scratch.outlier_status = match grpc_status {
+        Some(of_head) if scratch.info.grpc => http_status(of_head),
+        _ => status,
+    };
     scratch.info.response_code = status;
     scratch.info.details = "via_upstream";
     header_edits::edit_response(scratch, flight.downstream);
@@ -398,9 +409,7 @@ fn write_head(
                 match known {
                     KnownHeader::Date => has_date = true,
                     KnownHeader::GrpcStatus => {
-                        grpc_status = std::str::from_utf8(field.value)
-                            .ok()
-                            .and_then(|text| text.parse().ok());
+                        grpc_status = grpc::status(field.value);
                     }
                     _ => {}
                 }

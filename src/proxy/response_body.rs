@@ -5,6 +5,7 @@ use super::context::WorkerContext;
 use super::request_body::frame_chunk;
 use super::scratch::Scratch;
 use crate::http::BodyLength;
+use crate::http::grpc::{self, MessageCounter};
 use crate::http1::{ChunkError, ChunkedDecoder};
 use crate::net::Buffer;
 use crate::upstream::Connection;
@@ -19,6 +20,16 @@ pub struct ResponseBody {
     closed: bool,
     body_bytes: u64,
     wire_bytes: u64,
+    /// Boxed: others must not carry it.
+    grpc: Option<Box<GrpcResponse>>,
+}
+
+/// What is seen of a gRPC response.
+#[derive(Default)]
+struct GrpcResponse {
+    messages: MessageCounter,
+    /// The status in its trailers.
+    status: Option<u8>,
 }
 
 enum From {
@@ -38,15 +49,23 @@ pub struct Step {
 }
 
 impl ResponseBody {
-    /// A body of this length, of which nothing has come; does the client get it in chunks?
-    pub fn new(length: BodyLength, chunked_to_client: bool) -> ResponseBody {
+    /// A body of this length, of which nothing has come; does the client get it in chunks, and is it of
+    /// gRPC?
+    pub fn new(length: BodyLength, chunked_to_client: bool, grpc: bool) -> ResponseBody {
         let from = match length {
             BodyLength::Empty => From::Fixed(0),
             BodyLength::Fixed(length) => From::Fixed(length),
             BodyLength::Chunked => From::Chunked(ChunkedDecoder::new()),
             BodyLength::UntilClose => From::Close,
         };
-        ResponseBody { from, chunked_to_client, closed: false, body_bytes: 0, wire_bytes: 0 }
+        ResponseBody {
+            from,
+            chunked_to_client,
+            closed: false,
+            body_bytes: 0,
+            wire_bytes: 0,
+            grpc: grpc.then(Box::default),
+        }
     }
 
     /// Turn the received bytes in `buffer` into what is to be sent. An error: they are malformed.
@@ -59,6 +78,9 @@ impl ResponseBody {
                 buffer.truncate(here as usize);
                 *remaining -= here;
                 self.body_bytes += here;
+                if let Some(seen) = &mut self.grpc {
+                    seen.messages.add(buffer);
+                }
                 step.done = *remaining == 0;
             }
             From::Chunked(decoder) => {
@@ -67,6 +89,10 @@ impl ResponseBody {
                 step.excess = decoded.consumed < buffer.len();
                 buffer.truncate(decoded.payload);
                 self.body_bytes += decoded.payload as u64;
+                if let Some(seen) = &mut self.grpc {
+                    seen.messages.add(buffer);
+                    seen.status = grpc::status_in_trailers(decoder.trailers());
+                }
                 if self.chunked_to_client {
                     let last = decoded.done.then(|| decoder.trailers());
                     step.behind = frame_chunk(buffer, last);
@@ -74,6 +100,9 @@ impl ResponseBody {
             }
             From::Close => {
                 self.body_bytes += buffer.len() as u64;
+                if let Some(seen) = &mut self.grpc {
+                    seen.messages.add(buffer);
+                }
                 step.done = self.closed;
                 if self.chunked_to_client {
                     let last: Option<&[u8]> = self.closed.then_some(&[]);
@@ -113,6 +142,10 @@ impl ResponseBody {
     pub fn record(&self, scratch: &mut Scratch) {
         scratch.info.response_body_bytes = self.body_bytes;
         scratch.info.response_bytes += self.wire_bytes;
+        if let Some(seen) = &self.grpc {
+            scratch.info.response_messages = seen.messages.count();
+            scratch.info.grpc_status = scratch.info.grpc_status.or(seen.status);
+        }
     }
 }
 

@@ -42,9 +42,9 @@ impl<'p> Retries<'p> {
         Retries { context, policy, limiter, under_way, left, resendable, timeout_ms }
     }
 
-    /// Can a retry want a body of which a part was streamed?
-    pub fn want_the_body(&self, grpc: bool) -> bool {
-        self.policy.wants_after_request(grpc)
+    /// Can a retry want a body of which a part was streamed? `http2`: to an endpoint that speaks HTTP/2.
+    pub fn want_the_body(&self, grpc: bool, http2: bool) -> bool {
+        self.policy.wants_after_request(grpc, http2)
     }
 
     /// Are endpoints that were tried avoided? A hash would lead elsewhere then.
@@ -82,6 +82,10 @@ impl<'p> Retries<'p> {
 
     /// What an error was really: the time may have been up.
     pub fn explain(&self, connection: &Downstream, error: ProxyError) -> ProxyError {
+        if connection.gone() {
+            // What was done for it was ended by us.
+            return ProxyError::DownstreamGone;
+        }
         let connecting = error == ProxyError::UpstreamConnectTimeout;
         if !connection.timed_out() && !connecting || error == ProxyError::DownstreamGone {
             return error;
@@ -108,6 +112,7 @@ impl<'p> Retries<'p> {
             ProxyError::UpstreamConnect | ProxyError::UpstreamConnectTimeout => {
                 AttemptFailure::Connect
             }
+            ProxyError::UpstreamRefused => AttemptFailure::Refused,
             ProxyError::UpstreamClosed if nothing_sent => AttemptFailure::BeforeRequest,
             ProxyError::UpstreamClosed
             | ProxyError::UpstreamTruncated
@@ -182,7 +187,7 @@ impl<'p> Retries<'p> {
     /// `(2^n - 1) * base`, at most ten times the base).
     ///
     /// # Errors
-    /// The request's time is up before.
+    /// The request's time is up before, or the client is gone.
     pub async fn back_off(&self, connection: &Downstream) -> Result<(), ProxyError> {
         let retry = self.policy.attempts - self.left.get();
         let base_ms = self.policy.back_off_ms;
@@ -190,7 +195,10 @@ impl<'p> Retries<'p> {
         let longest_ms = longest_ms.min(base_ms.saturating_mul(10)).max(1);
         let wait = Duration::from_millis(self.context.random.borrow_mut().u64(..longest_ms));
         // Boxed: a timer is large, and the rare retry must not enlarge every exchange.
-        Box::pin(crate::net::sleep(wait.min(left(self.context, connection)))).await;
+        let mut waiting = Box::pin(crate::net::sleep(wait.min(left(self.context, connection))));
+        if connection.unless_gone(waiting.as_mut()).await.is_none() {
+            return Err(ProxyError::DownstreamGone);
+        }
         if left(self.context, connection).is_zero() {
             return Err(ProxyError::RequestTimeout);
         }

@@ -31,6 +31,9 @@ pub struct Scratch {
     pub hash: Option<u64>,
     /// An injected wait, ms; 0 for none.
     pub delay_ms: u64,
+    /// The status of the response as outlier detection sees it: a gRPC error in a head stands for one of
+    /// HTTP.
+    pub outlier_status: u16,
     /// Most time from the end of the request to the end of the response, ms.
     pub timeout_ms: Option<u64>,
     /// Header operations that wait for the response.
@@ -39,6 +42,8 @@ pub struct Scratch {
     pub spare: Vec<u8>,
     /// What the access log shows of the request.
     pub fields: RequestFields,
+    /// What the TLS of the last attempt said when it failed (`%UPSTREAM_TRANSPORT_FAILURE_REASON%`).
+    pub transport_failure: String,
     /// Positions of the endpoints tried.
     pub tried: Vec<usize>,
 }
@@ -59,10 +64,12 @@ impl Scratch {
             reason_of: Vec::new(),
             hash: None,
             delay_ms: 0,
+            outlier_status: 0,
             timeout_ms: None,
             response_edits: ResponseEdits::default(),
             spare: Vec::new(),
             fields: RequestFields::default(),
+            transport_failure: String::new(),
             tried: Vec::with_capacity(4),
         }
     }

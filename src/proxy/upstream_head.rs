@@ -29,6 +29,8 @@ pub struct Forwarded<'a> {
     pub authority: Option<&'a [u8]>,
     /// The path that goes upstream instead of the client's.
     pub path: Option<&'a [u8]>,
+    /// `x-forwarded-client-cert`: what the client's certificate says.
+    pub client_certificate: Option<&'a [u8]>,
     /// `x-envoy-expected-rq-timeout-ms`.
     pub expected_timeout_ms: Option<u64>,
 }
@@ -122,6 +124,9 @@ pub fn write_upstream_head(
     let forwarded_for = forwarded_for_at..out.len();
     out.extend_from_slice(b"\r\n");
     write_field(out, b"x-forwarded-proto", head.scheme.as_str().as_bytes());
+    if let Some(certificate) = forwarded.client_certificate {
+        write_field(out, b"x-forwarded-client-cert", certificate);
+    }
     out.extend_from_slice(b"x-envoy-external-address: ");
     out.extend_from_slice(external_address(head, forwarded));
     out.extend_from_slice(b"\r\nx-request-id: ");
@@ -269,6 +274,7 @@ mod tests {
             .expect("complete");
         let forwarded = Forwarded {
             peer_text: b"10.1.2.3",
+            client_certificate: None,
             trusted_proxies,
             operation: b"hello.default.svc.cluster.local:80/*",
             request_id: 0,

@@ -1,11 +1,15 @@
 //! A cluster: its endpoints, how one of them is picked, and the limits of what may be sent to it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::ConsistentHash;
+use crate::http2::client::Http2KeepAlive;
 use crate::ids::MetricSlot;
 use crate::net::TcpKeepalive;
+use crate::tls::ClientTls;
+use crate::tls::settings::ClientSettings;
 
 /// A logical upstream: service port and optional subset.
 #[derive(Clone, Debug, Default)]
@@ -16,14 +20,23 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// Kept connections are closed when they were idle for this long, ms; none: never.
     pub idle_timeout_ms: Option<u64>,
+    /// Connections that are routed as a whole are closed when no byte moved for this long, ms
+    /// (`connectionPool.tcp.idleTimeout`); none: never.
+    pub tcp_idle_timeout_ms: Option<u64>,
     /// Connections of this age are not used for another request, ms; none: no limit.
     pub connection_duration_max_ms: Option<u64>,
     /// Requests after which a connection is not kept; 0: no limit.
     pub requests_per_connection_max: u64,
+    /// What is spoken to its endpoints.
+    pub protocol: UpstreamProtocol,
+    /// Settings of HTTP/2 connections; none: the usual ones.
+    pub http2: Option<Box<Http2Settings>>,
     /// Probes of idle connections by the kernel.
     pub tcp_keepalive: Option<Box<TcpKeepalive>>,
     /// The header that tells the endpoint of the client, at the start of every connection.
     pub proxy_protocol: Option<ProxyProtocolVersion>,
+    /// TLS on every connection; none: clear text.
+    pub tls: Option<Box<ClusterTls>>,
     /// How endpoints are picked.
     pub load_balancer: LoadBalancerPolicy,
     /// How requests with a key are picked for, before `load_balancer`.
@@ -42,6 +55,48 @@ pub struct Cluster {
     pub resolved: Option<Box<ResolvedNames>>,
     /// Labels of requests that got no endpoint.
     pub metric_slot: MetricSlot,
+}
+
+/// What is spoken to the endpoints of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2, with prior knowledge (the port's protocol, `h2UpgradePolicy: UPGRADE`).
+    Http2,
+    /// What the client speaks (`useClientProtocol`).
+    AsClient,
+}
+
+/// Settings of the HTTP/2 connections of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Http2Settings {
+    /// Requests at a time on a connection (`http.maxConcurrentStreams`); none: what the endpoint allows.
+    pub streams_max: Option<u32>,
+    /// PINGs (`http.http2KeepAlive`).
+    pub keepalive: Option<Http2KeepAlive>,
+}
+
+/// TLS to a cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterTls {
+    /// What was asked for.
+    pub settings: Arc<ClientSettings>,
+    /// The side that speaks HTTP/1.1, or anything that is not HTTP.
+    pub http1: Option<Arc<ClientTls>>,
+    /// The side that speaks HTTP/2.
+    pub http2: Option<Arc<ClientTls>>,
+    /// Does the host of the request say which server is asked for (no `sni`)? Then a connection is good
+    /// for one host only.
+    pub needs_host: bool,
+}
+
+impl ClusterTls {
+    /// The side for a protocol; none: it cannot be set up.
+    pub fn side(&self, http2: bool) -> Option<&ClientTls> {
+        if http2 { self.http2.as_deref() } else { self.http1.as_deref() }
+    }
 }
 
 /// Names of a cluster whose addresses are found while it serves.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Forward;
 use crate::http::authority::{HOST_BYTES_MAX, canonical_host};
 use crate::router::host::HostIndex;
+use crate::tls::ServerTls;
 
 /// What a listener does with its connections.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub enum Serves {
     Requests {
         /// The table.
         route_table: usize,
+        /// Is gRPC-Web translated (a server with the protocol GRPC-WEB, behaviour 7.5.5)?
+        grpc_web: bool,
     },
     /// TLS: the server name that a client asks for decides.
     Tls(Box<TlsPort>),
@@ -45,8 +48,13 @@ impl TlsPort {
     /// name no server are taken by `*` only (behaviour 2.4.5, 2.4.6).
     pub fn find(&self, name: Option<&str>) -> Option<usize> {
         let Some(name) = name else { return self.names.any() };
+        self.find_host(name.as_bytes())
+    }
+
+    /// The same for the host of a request, which may have a port.
+    pub fn find_host(&self, authority: &[u8]) -> Option<usize> {
         let mut buffer = [0; HOST_BYTES_MAX];
-        self.names.find(canonical_host(name.as_bytes(), &mut buffer)?)
+        self.names.find(canonical_host(authority, &mut buffer)?)
     }
 }
 
@@ -62,6 +70,12 @@ pub struct Chain {
     pub gateway: String,
     /// Is TLS ended here? Otherwise it is passed through.
     pub ends_tls: bool,
+    /// How TLS is ended; none where it is passed through, or there is no usable certificate: then
+    /// handshakes fail (behaviour 2.6.5).
+    pub tls: Option<Arc<ServerTls>>,
+    /// Its name is a cluster's, as the sidecars of a mesh write it: only they may connect, and TLS to the
+    /// cluster is theirs (`AUTO_PASSTHROUGH`).
+    pub of_mesh: bool,
     /// What is done with what is in it.
     pub content: ChainContent,
 }

@@ -9,12 +9,13 @@ mod connection;
 pub mod consistent_hash;
 mod header_edits;
 mod policy;
+mod proxy_protocol;
 mod retry_policy;
 mod time_format;
 
 pub use cluster::{
-    Cluster, ClusterLimits, Endpoint, Grouping, LoadBalancerPolicy, OutlierDetection,
-    ProxyProtocolVersion, ResolvedNames, RetryLimit, Warmup,
+    Cluster, ClusterLimits, ClusterTls, Endpoint, Grouping, Http2Settings, LoadBalancerPolicy,
+    OutlierDetection, ProxyProtocolVersion, ResolvedNames, RetryLimit, UpstreamProtocol, Warmup,
 };
 pub use connection::{
     BytesPort, Chain, ChainContent, ConnectionRoute, ConnectionRule, RuleOutcome, Serves, TlsPort,
@@ -22,6 +23,7 @@ pub use connection::{
 pub use consistent_hash::{ConsistentHash, HashCookie, HashKey, HashTable};
 pub use header_edits::{FieldOf, HeaderEdits, HeaderPart, HeaderText, HeaderTextError, Variable};
 pub use policy::{Cors, DestinationPolicy, Fault, FaultStatus, Mirror, PathRewrite, RoutePolicy};
+pub use proxy_protocol::ProxyProtocolPorts;
 pub use retry_policy::{AttemptFailure, RetryConditions, RetryPolicy};
 pub use time_format::TimeFormat;
 
@@ -78,7 +80,7 @@ impl Listener {
     #[inline]
     pub fn route_table(&self) -> Option<usize> {
         match self.serves {
-            Serves::Requests { route_table } => Some(route_table),
+            Serves::Requests { route_table, .. } => Some(route_table),
             _ => None,
         }
     }
@@ -103,6 +105,9 @@ pub struct Settings {
     pub hostname: Box<str>,
     /// Tell clients in `x-ringress-reason` why an answer is the gateway's own.
     pub explain_header: bool,
+    /// Listeners whose connections begin with a header of the PROXY protocol
+    /// (`gatewayTopology.proxyProtocol`).
+    pub proxy_protocol: ProxyProtocolPorts,
     /// Retries of routes without a policy (mesh `defaultHttpRetryPolicy`).
     pub default_retries: RetryPolicy,
 }
@@ -118,6 +123,7 @@ impl Default for Settings {
             progress_timeout: crate::limits::PROGRESS_TIMEOUT,
             hostname: Box::default(),
             explain_header: false,
+            proxy_protocol: ProxyProtocolPorts::default(),
             default_retries: RetryPolicy::default(),
         }
     }

@@ -126,13 +126,16 @@ pub enum AttemptFailure {
     Connect,
     /// It ended before anything of the request was sent.
     BeforeRequest,
+    /// The endpoint refused its stream: nothing of it was done.
+    Refused,
     /// It ended, or took longer than an attempt may.
     Reset,
 }
 
 impl RetryPolicy {
     /// Can a request be tried again after an endpoint has taken it? `grpc`: it is a gRPC request.
-    pub fn wants_after_request(&self, grpc: bool) -> bool {
+    /// `http2`: the endpoint speaks HTTP/2, and may refuse a stream of which a part was sent.
+    pub fn wants_after_request(&self, grpc: bool, http2: bool) -> bool {
         use RetryConditions as On;
         let on = |conditions: &[On]| self.on.has_any(conditions);
         self.attempts > 0
@@ -143,6 +146,7 @@ impl RetryPolicy {
                 On::RETRIABLE_4XX,
                 On::RATE_LIMITED,
             ]) || on(&[On::STATUS_CODES]) && !self.status_codes.is_empty()
+                || http2 && on(&[On::REFUSED_STREAM])
                 || grpc
                     && on(&[
                         On::CANCELLED,
@@ -163,6 +167,7 @@ impl RetryPolicy {
                     self.on.has_any(&[On::CONNECT_FAILURE, On::RESET_BEFORE_REQUEST])
                 }
                 AttemptFailure::BeforeRequest => self.on.has_any(&[On::RESET_BEFORE_REQUEST]),
+                AttemptFailure::Refused => self.on.has_any(&[On::REFUSED_STREAM]),
                 AttemptFailure::Reset => false,
             }
     }
@@ -240,11 +245,16 @@ mod tests {
             (&["connect-failure", "unavailable"], false, true),
         ] {
             let policy = policy(names, &[]);
-            let got = [policy.wants_after_request(false), policy.wants_after_request(true)];
+            let got =
+                [policy.wants_after_request(false, false), policy.wants_after_request(true, false)];
             assert_eq!(got, [wanted, of_grpc], "{names:?}");
         }
-        assert!(policy(&["retriable-status-codes"], &[418]).wants_after_request(false));
-        assert!(!RetryPolicy { attempts: 0, ..policy(&["5xx"], &[]) }.wants_after_request(true));
+        assert!(policy(&["retriable-status-codes"], &[418]).wants_after_request(false, false));
+        assert!(policy(&["refused-stream"], &[]).wants_after_request(false, true));
+        assert!(!policy(&["connect-failure"], &[]).wants_after_request(false, true));
+        assert!(
+            !RetryPolicy { attempts: 0, ..policy(&["5xx"], &[]) }.wants_after_request(true, true)
+        );
         let early = policy(&["reset-before-request"], &[]);
         assert!(early.wants_after(AttemptFailure::BeforeRequest));
         assert!(!early.wants_after(AttemptFailure::Reset));

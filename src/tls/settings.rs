@@ -53,6 +53,9 @@ pub struct Trust {
     pub revocations: Option<Bytes>,
     /// Names of which the certificate must have one; empty: see where it is used.
     pub subject_alt_names: Vec<String>,
+    /// Of a client side: without `subject_alt_names` any name is good, the authorities alone decide
+    /// (`ISTIO_MUTUAL`, whose certificates name no host).
+    pub any_name: bool,
     /// SHA-256 of the public key, base64 (`verifyCertificateSpki`).
     pub key_pins: Vec<String>,
     /// SHA-256 of the certificate, hexadecimal, colons allowed (`verifyCertificateHash`). One of either

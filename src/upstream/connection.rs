@@ -6,11 +6,60 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use super::http2::Http2Connection;
 use super::pool::ConnectionPlace;
 use crate::net::{Buffer, FuturePool, PooledFuture, Stream};
 
 /// The address of a client and the one of ours that it called.
 pub type ClientAddresses = (SocketAddr, SocketAddr);
+
+/// What a connection must be good for, beyond leading to its endpoint.
+#[derive(Clone, Copy, Default)]
+pub struct Purpose<'p> {
+    /// The client that the endpoint is told of (PROXY protocol): it serves that one only.
+    pub client: Option<&'p Rc<ClientAddresses>>,
+    /// The host that its TLS asks for: what it answers is for requests to that one only.
+    pub host: Option<&'p [u8]>,
+}
+
+/// What a connection is good for.
+pub struct OwnPurpose {
+    client: Option<Rc<ClientAddresses>>,
+    host: Option<Box<[u8]>>,
+}
+
+impl Purpose<'_> {
+    /// The same, to be kept; none: every request.
+    pub fn to_owned(self) -> Option<Box<OwnPurpose>> {
+        if self.client.is_none() && self.host.is_none() {
+            return None;
+        }
+        Some(Box::new(OwnPurpose { client: self.client.cloned(), host: self.host.map(Box::from) }))
+    }
+
+    /// Is a connection that is good for `own` good for this?
+    #[inline]
+    pub fn is_served_by(self, own: &Option<Box<OwnPurpose>>) -> bool {
+        match own {
+            None => self.client.is_none() && self.host.is_none(),
+            Some(own) => {
+                let same_host = match (&own.host, self.host) {
+                    (None, None) => true,
+                    (Some(own), Some(host)) => own.eq_ignore_ascii_case(host),
+                    _ => false,
+                };
+                own.client.as_ref() == self.client && same_host
+            }
+        }
+    }
+}
+
+/// The HTTP/2 connection of a stream.
+struct Http2Parent {
+    parent: Rc<Http2Connection>,
+    /// What it had received when the stream was made.
+    receives: u64,
+}
 
 type Receiving = PooledFuture<'static, (io::Result<usize>, Buffer)>;
 
@@ -31,8 +80,11 @@ pub struct Connection {
     pub requests: u32,
     /// Worker time when it was opened, seconds.
     opened_seconds: u32,
-    /// The client that the endpoint was told of (PROXY protocol): it serves that one only.
-    pub client: Option<Rc<ClientAddresses>>,
+    /// What it is good for, if that is not every request.
+    pub purpose: Option<Box<OwnPurpose>>,
+    /// Of a stream of an HTTP/2 connection: that connection. The stream serves one request, and is not
+    /// a connection to count.
+    http2: Option<Http2Parent>,
     /// Its place among the connections that the cluster may have, if that limits them.
     pub place: Option<Box<ConnectionPlace>>,
 }
@@ -52,11 +104,36 @@ impl Connection {
             futures: Rc::clone(futures),
             requests: 0,
             opened_seconds: (opened_ms / 1000) as u32,
-            client: None,
+            purpose: None,
+            http2: None,
             place: None,
         };
         connection.begin_receive(buffer);
         connection
+    }
+
+    /// A stream of the HTTP/2 connection `parent`, receiving into `buffer`.
+    pub fn over_http2(
+        parent: Rc<Http2Connection>,
+        futures: &Rc<FuturePool>,
+        buffer: Buffer,
+    ) -> Connection {
+        let connection = Connection::new(parent.stream(), futures, buffer, 0);
+        let receives = parent.receives();
+        Connection { http2: Some(Http2Parent { parent, receives }), ..connection }
+    }
+
+    /// Is it a stream of an HTTP/2 connection?
+    #[inline]
+    pub fn is_http2(&self) -> bool {
+        self.http2.is_some()
+    }
+
+    /// The time of the request on it is up.
+    pub fn timed_out(&self) {
+        if let Some(http2) = &self.http2 {
+            http2.parent.timed_out(http2.receives);
+        }
     }
 
     /// How long ago it was opened, milliseconds (in whole seconds).

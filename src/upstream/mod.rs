@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod connection;
+pub mod http2;
 pub mod limits;
 pub mod load_balancer;
 pub mod outlier;
@@ -12,9 +13,10 @@ pub mod selection;
 pub mod shared;
 
 pub use cluster::{ClusterState, ClusterStates};
-pub use connection::{ClientAddresses, Connection};
+pub use connection::{ClientAddresses, Connection, OwnPurpose, Purpose};
+pub use http2::{Http2Connection, Http2Connections, Http2Limits, Opened};
 pub use limits::{Counted, Limiter, Ticket};
 pub use outlier::Outcome;
-pub use pool::{CheckedIn, EndpointPool, Freed};
+pub use pool::{CheckedIn, ConnectionPlace, EndpointPool, Freed};
 pub use selection::Pick;
 pub use shared::{SharedCluster, SharedClusters};

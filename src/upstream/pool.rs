@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use super::connection::{ClientAddresses, Connection};
+use super::connection::{Connection, Purpose};
+use super::http2::Http2Connections;
 use super::limits::Ticket;
 use crate::limits::IDLE_UPSTREAM_CONNECTIONS_MAX;
 use crate::net::oneshot;
@@ -25,6 +26,7 @@ pub struct EndpointPool {
     /// Worker time when the endpoint was first seen, milliseconds.
     since_ms: u64,
     limited: Rc<Limited>,
+    http2: Http2Connections,
 }
 
 /// Of a cluster that limits its connections: those of this worker to the endpoint.
@@ -81,12 +83,18 @@ impl EndpointPool {
             retired: Cell::new(false),
             since_ms: now_ms,
             limited: Rc::default(),
+            http2: Http2Connections::default(),
         }
     }
 
     /// Where the endpoint is.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its HTTP/2 connections.
+    pub fn http2(&self) -> &Http2Connections {
+        &self.http2
     }
 
     /// How long it has been known, milliseconds.
@@ -132,21 +140,18 @@ impl EndpointPool {
         receiver.receive().await
     }
 
-    /// The connection that was used last and is still quiet, of those that may serve requests of
-    /// `client` (see [`Connection::client`]). The second value counts those that the endpoint had
-    /// closed while idle, which are dropped.
-    pub fn check_out(&self, client: Option<&ClientAddresses>) -> (Option<Connection>, u64) {
+    /// The connection that was used last and is still quiet, of those that are good for `purpose`. The
+    /// second value counts those that the endpoint had closed while idle, which are dropped.
+    pub fn check_out(&self, purpose: Purpose<'_>) -> (Option<Connection>, u64) {
         let mut closed = 0;
         loop {
             // The borrow ends before a dead connection is dropped.
             let popped = {
                 let mut idle = self.idle.borrow_mut();
-                match client {
-                    None => idle.pop(),
-                    Some(_) => {
-                        let own = |idle: &Idle| idle.connection.client.as_deref() == client;
-                        idle.iter().rposition(own).map(|position| idle.remove(position))
-                    }
+                let fits = |idle: &Idle| purpose.is_served_by(&idle.connection.purpose);
+                match idle.last().is_some_and(fits) {
+                    true => idle.pop(),
+                    false => idle.iter().rposition(fits).map(|position| idle.remove(position)),
                 }
             };
             let Some(mut idle) = popped else { return (None, closed) };
@@ -192,6 +197,7 @@ impl EndpointPool {
     /// those that come back. Returns how many were closed.
     pub fn retire(&self) -> u64 {
         self.retired.set(true);
+        self.http2.retire();
         // The borrow ends before the connections are dropped.
         let idle = std::mem::take(&mut *self.idle.borrow_mut());
         idle.len() as u64
@@ -201,6 +207,7 @@ impl EndpointPool {
     /// `duration_max_ms` ago, or that the endpoint has closed. Returns how many for reasons of ours and
     /// how many that the endpoint closed.
     pub fn sweep(&self, now_ms: u64, idle_timeout_ms: u64, duration_max_ms: u64) -> (u64, u64) {
+        self.http2.sweep(now_ms, idle_timeout_ms, duration_max_ms);
         let (mut expired, mut closed) = (0, 0);
         // Dropped after the borrow.
         let mut gone = Vec::new();

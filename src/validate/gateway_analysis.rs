@@ -1,18 +1,13 @@
 //! What takes more than one object to see about Gateways: conflicts of servers, the gateway's own
-//! Service, certificates (behaviour 2.3, 2.6, 11.7).
+//! Service, certificates that two share (behaviour 2.3, 7.6, 11.7).
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Findings, ValidateOptions};
-use crate::config::gateway::{Gateway, Server, ServerTlsSettings, TlsMode};
-use crate::config::kube::{PortOrName, Secret};
+use crate::config::gateway::{Gateway, Server, ServerTlsSettings};
+use crate::config::kube::PortOrName;
 use crate::config::naming::normalized_host;
 use crate::config::{Diagnostic, Object, ResourceSet};
-
-/// Where certificate and key stand in a Secret; the first that is there is used.
-const PAIRS: [(&str, &str); 2] = [("cert", "key"), ("tls.crt", "tls.key")];
-/// Where the CA of clients stands.
-const CA_KEYS: [&str; 2] = ["cacert", "ca.crt"];
 
 pub(super) fn validate(
     resources: &ResourceSet,
@@ -22,10 +17,6 @@ pub(super) fn validate(
     conflicts(resources, diagnostics);
     duplicate_certificates(resources, diagnostics);
     let ports = ServicePorts::of_gateway(resources, options);
-    let secrets: HashMap<(&str, &str), &Object<Secret>> = resources
-        .secrets()
-        .map(|object| ((object.meta.namespace.as_str(), object.meta.name.as_str()), object))
-        .collect();
     for object in resources.gateways() {
         let mut findings = Findings::of(object, diagnostics);
         if !is_subset(&object.spec.selector, &options.labels) {
@@ -42,9 +33,6 @@ pub(super) fn validate(
             let field = format!("spec.servers[{index}]");
             if let Some(ports) = &ports {
                 ports.check(&mut findings, server, &field);
-            }
-            if let Some(tls) = &server.tls {
-                credentials(&mut findings, tls, &secrets, options, &format!("{field}.tls"));
             }
         }
     }
@@ -229,85 +217,4 @@ impl ServicePorts {
             findings.warn("IST0162", &format!("{field}.port.number"), &message, "");
         }
     }
-}
-
-/// The Secrets that a server names, in the gateway's namespace (behaviour 2.6). Manifests without
-/// any Secret say nothing: Secrets are often kept elsewhere.
-fn credentials(
-    findings: &mut Findings<'_, Gateway>,
-    tls: &ServerTlsSettings,
-    secrets: &HashMap<(&str, &str), &Object<Secret>>,
-    options: &ValidateOptions,
-    field: &str,
-) {
-    let mode = tls.mode.unwrap_or(TlsMode::Passthrough);
-    let used = matches!(mode, TlsMode::Simple | TlsMode::Mutual | TlsMode::OptionalMutual);
-    if secrets.is_empty() || !used {
-        return;
-    }
-    let namespace = options.namespace.as_str();
-    let single = tls.credential_name.iter().map(|name| (name, format!("{field}.credentialName")));
-    let list = tls.credential_names.iter().enumerate();
-    let list = list.map(|(index, name)| (name, format!("{field}.credentialNames[{index}]")));
-    // Other forms, `configmap://…`, name no Secret of this namespace.
-    let names = single.chain(list).filter(|(name, _)| !name.is_empty() && !name.contains("://"));
-    for (position, (name, field)) in names.enumerate() {
-        let Some(secret) = secrets.get(&(namespace, name.as_str())) else {
-            let elsewhere = secrets.keys().find(|(_, other)| other == name);
-            let help = match elsewhere {
-                Some((other, _)) => format!("move the Secret from {other} to {namespace}"),
-                None => format!("add a Secret `{name}` to namespace {namespace}"),
-            };
-            let message = format!("there is no Secret {namespace}/{name} in these manifests");
-            findings.warn("IST0101", &field, &message, &help);
-            continue;
-        };
-        if let Some(problem) = pair_problem(&secret.spec) {
-            let message = format!("Secret {namespace}/{name} {problem}");
-            findings.warn("IST0161", &field, &message, "");
-        }
-        // The CA comes from the first one only.
-        let mutual = matches!(mode, TlsMode::Mutual | TlsMode::OptionalMutual);
-        let own_ca = CA_KEYS.iter().any(|key| has(&secret.spec, key));
-        let beside = secrets.contains_key(&(namespace, format!("{name}-cacert").as_str()));
-        let named = tls.ca_cert_credential_name.as_deref().is_some_and(|name| !name.is_empty());
-        if mutual && position == 0 && !own_ca && !beside && !named {
-            let message = format!("Secret {namespace}/{name} has no CA to verify clients with");
-            let help = format!("add `ca.crt` to it, or a Secret `{name}-cacert`");
-            findings.warn("IST0161", &field, &message, &help);
-        }
-    }
-}
-
-fn has(secret: &Secret, key: &str) -> bool {
-    secret.data.contains_key(key) || secret.string_data.contains_key(key)
-}
-
-/// Why a Secret holds no usable certificate and key. Says nothing of their values.
-fn pair_problem(secret: &Secret) -> Option<String> {
-    let Some((certificate, key)) =
-        PAIRS.iter().find(|(one, other)| has(secret, one) || has(secret, other))
-    else {
-        return Some("has neither `tls.crt` and `tls.key` nor `cert` and `key`".to_owned());
-    };
-    for (name, begins) in [(certificate, "-----BEGIN CERTIFICATE"), (key, "-----BEGIN ")] {
-        let text = match (secret.string_data.get(*name), secret.data.get(*name)) {
-            (Some(text), _) => text.clone().into_bytes(),
-            (None, Some(encoded)) => {
-                let plain: String = encoded.split_whitespace().collect();
-                match data_encoding::BASE64.decode(plain.as_bytes()) {
-                    Ok(bytes) => bytes,
-                    Err(_) => return Some(format!("has a `{name}` that is not base64")),
-                }
-            }
-            (None, None) => return Some(format!("has no `{name}`")),
-        };
-        if text.is_empty() {
-            return Some(format!("has an empty `{name}`"));
-        }
-        if !String::from_utf8_lossy(&text).contains(begins) {
-            return Some(format!("has a `{name}` that is not PEM"));
-        }
-    }
-    None
 }

@@ -2,10 +2,11 @@
 //! object, which is refused alone; warnings change nothing.
 //!
 //! One file per kind, or per part of a large one; then what needs more than one object to see:
-//! `references` (names that point nowhere), `gateway_analysis` and `service_analysis`; and
+//! `references` (names that point nowhere), `credentials`, `gateway_analysis` and `service_analysis`; and
 //! `unsupported`: every field that is read but not honoured yet says so. The rules are Istio's
 //! (behaviour 11); codes are those of its analyzer where it has one.
 
+mod credentials;
 mod destination_rule;
 mod gateway;
 mod gateway_analysis;
@@ -26,7 +27,9 @@ mod unsupported;
 mod virtual_service;
 
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::config::credential_files::CredentialFiles;
 use crate::config::{Diagnostic, Object, ResourceSet, Severity};
 
 /// Protocols of ports that Istio knows, of which a gateway serves some.
@@ -66,8 +69,17 @@ impl Default for ValidateOptions {
     }
 }
 
-/// Judge all resources.
+/// Judge all resources; of the files that they name nothing is known.
 pub fn validate(resources: &ResourceSet, options: &ValidateOptions) -> Vec<Diagnostic> {
+    validate_with_files(resources, options, &CredentialFiles::default())
+}
+
+/// Judge all resources and the files that they name.
+pub fn validate_with_files(
+    resources: &ResourceSet,
+    options: &ValidateOptions,
+    files: &CredentialFiles,
+) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     for object in resources.gateways() {
         gateway::validate(&mut Findings::of(object, &mut diagnostics));
@@ -86,6 +98,9 @@ pub fn validate(resources: &ResourceSet, options: &ValidateOptions) -> Vec<Diagn
     }
     references::validate(resources, options, &mut diagnostics);
     gateway_analysis::validate(resources, options, &mut diagnostics);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    credentials::validate(resources, options, files, now, &mut diagnostics);
     service_analysis::validate(resources, options, &mut diagnostics);
     unsupported::validate(resources, options, &mut diagnostics);
     diagnostics

@@ -1,6 +1,7 @@
 //! Rules of `tls` of a Gateway's server (behaviour 11.2).
 
 use super::Findings;
+use crate::config::Severity;
 use crate::config::gateway::{Gateway, Server, ServerTlsSettings, TlsMode, TlsProtocol};
 
 /// The OpenSSL names that Istio knows. Others are left out of the list there, with a warning.
@@ -21,6 +22,9 @@ const CIPHER_SUITES: [&str; 15] = [
     "AES256-SHA",
     "DES-CBC3-SHA",
 ];
+/// How many of them, from the first, are spoken here. The others have no forward secrecy, or no
+/// authenticated encryption.
+const CIPHER_SUITES_SPOKEN: usize = 6;
 /// Certificates of one server: RSA and ECDSA.
 const CERTIFICATES_MAX: usize = 2;
 
@@ -154,6 +158,39 @@ fn versions_and_ciphers(findings: &mut Of<'_>, tls: &ServerTlsSettings, here: &s
     if matches!(tls.min_protocol_version, Some(TlsProtocol::V1_0 | TlsProtocol::V1_1)) {
         let field = format!("{here}.minProtocolVersion");
         findings.warn("RNG0301", &field, "TLS before 1.2 is never spoken here", "use TLSV1_2");
+    }
+    let version = |version: Option<TlsProtocol>| version.unwrap_or(TlsProtocol::Auto);
+    let (lowest, highest) = (version(tls.min_protocol_version), version(tls.max_protocol_version));
+    if highest != TlsProtocol::Auto && (highest < TlsProtocol::V1_2 || highest < lowest) {
+        let field = format!("{here}.maxProtocolVersion");
+        let message = match highest < TlsProtocol::V1_2 {
+            true => "TLS before 1.2 is never spoken here: no version is left",
+            false => "it is below `minProtocolVersion`: no version is left",
+        };
+        findings.add(Severity::Error, "RNG0315", &field, message, "use TLSV1_3, or remove it");
+    }
+    cipher_suites(findings, tls, here);
+}
+
+/// Names that Istio leaves out are left out here; names that it knows and that are not spoken here are
+/// told, and are an error when no other is left. TLS 1.3 has suites of its own.
+fn cipher_suites(findings: &mut Of<'_>, tls: &ServerTlsSettings, here: &str) {
+    let spoken = &CIPHER_SUITES[..CIPHER_SUITES_SPOKEN];
+    let unspoken: Vec<&str> = CIPHER_SUITES[CIPHER_SUITES_SPOKEN..]
+        .iter()
+        .copied()
+        .filter(|known| tls.cipher_suites.iter().any(|name| name == known))
+        .collect();
+    if !unspoken.is_empty() {
+        let none_left = !tls.cipher_suites.iter().any(|name| spoken.contains(&name.as_str()))
+            && tls.min_protocol_version != Some(TlsProtocol::V1_3);
+        let (severity, effect) = match none_left {
+            true => (Severity::Error, "no suite is left for TLS 1.2"),
+            false => (Severity::Warning, "they are left out"),
+        };
+        let message = format!("never spoken here: {}; {effect}", unspoken.join(", "));
+        let help = format!("use one of {}", spoken.join(", "));
+        findings.add(severity, "RNG0314", &format!("{here}.cipherSuites"), &message, &help);
     }
     for (index, name) in tls.cipher_suites.iter().enumerate() {
         let field = format!("{here}.cipherSuites[{index}]");

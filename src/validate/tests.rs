@@ -9,6 +9,7 @@ use crate::config::load;
 
 mod analyses;
 mod analyzers;
+mod credentials;
 mod fields;
 mod rules;
 

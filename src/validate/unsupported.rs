@@ -4,9 +4,7 @@
 use super::{Findings, ValidateOptions};
 use crate::config::Diagnostic;
 use crate::config::ResourceSet;
-use crate::config::destination_rule::{
-    ConnectionPoolSettings, DestinationRule, LoadBalancerSettings, TrafficPolicy,
-};
+use crate::config::destination_rule::{DestinationRule, LoadBalancerSettings, TrafficPolicy};
 use crate::config::gateway::Gateway;
 use crate::config::kube::Service;
 use crate::config::service_entry::{Resolution, ServiceEntry, WorkloadEntry};
@@ -72,15 +70,14 @@ fn gateway(findings: &mut Findings<'_, Gateway>) {
         if server.port.is_none() {
             continue;
         }
-        if !server.is_plain_http() {
+        let curves = server.tls.as_ref().is_some_and(|tls| !tls.ecdh_curves.is_empty());
+        let effect = "all groups for the key exchange that are known are offered";
+        unless_absent(findings, curves, format!("{field}.tls.ecdhCurves"), effect);
+        if !server.is_plain_http() && !server.is_tls() && !server.is_bytes() {
             let message =
-                format!("protocol {} is not served yet: nothing listens for it", server.protocol());
+                format!("protocol {} is not served: nothing listens for it", server.protocol());
             findings.warn(CODE, &format!("{field}.port.protocol"), &message, "");
             continue;
-        }
-        if server.protocol() == "GRPC-WEB" {
-            let field = format!("{field}.port.protocol");
-            findings.warn(CODE, &field, "served as plain HTTP: gRPC-Web is not translated yet", "");
         }
         let unix = server.bind.as_deref().is_some_and(|bind| bind.starts_with("unix://"));
         unless_absent(findings, unix, format!("{field}.bind"), "nothing listens there");
@@ -92,8 +89,6 @@ fn virtual_service(findings: &mut Findings<'_, VirtualService>) {
     for (index, route) in spec.http.iter().enumerate() {
         http_route(findings, route, &format!("spec.http[{index}]"));
     }
-    unless_absent(findings, !spec.tls.is_empty(), "spec.tls".into(), "TLS is not served");
-    unless_absent(findings, !spec.tcp.is_empty(), "spec.tcp".into(), "TCP is not served");
 }
 
 fn http_route(findings: &mut Findings<'_, VirtualService>, route: &HttpRoute, field: &str) {
@@ -127,35 +122,21 @@ fn traffic_policy(
     policy: &TrafficPolicy,
     field: &str,
 ) {
-    let rows = [
-        ("tls", policy.tls.is_some(), "the service is called in clear text"),
-        ("tunnel", policy.tunnel.is_some(), "connections are direct"),
-    ];
-    for (name, set, effect) in rows {
-        unless_absent(findings, set, format!("{field}.{name}"), effect);
-    }
+    let tunnel = policy.tunnel.is_some();
+    unless_absent(findings, tunnel, format!("{field}.tunnel"), "connections are direct");
     let interval = policy.retry_budget.as_ref().is_some_and(|of| of.budget_interval.is_some());
     let budget_field = format!("{field}.retryBudget.budgetInterval");
     unless_absent(findings, interval, budget_field, "the requests of the moment are counted");
-    blocks(findings, policy.load_balancer.as_ref(), policy.connection_pool.as_ref(), field);
+    blocks(findings, policy.load_balancer.as_ref(), field);
     for (index, settings) in policy.port_level_settings.iter().enumerate() {
         let field = format!("{field}.portLevelSettings[{index}]");
-        let tls_field = format!("{field}.tls");
-        let effect = "the service is called in clear text";
-        unless_absent(findings, settings.tls.is_some(), tls_field, effect);
-        blocks(
-            findings,
-            settings.load_balancer.as_ref(),
-            settings.connection_pool.as_ref(),
-            &field,
-        );
+        blocks(findings, settings.load_balancer.as_ref(), &field);
     }
 }
 
 fn blocks(
     findings: &mut Findings<'_, DestinationRule>,
     balancer: Option<&LoadBalancerSettings>,
-    pool: Option<&ConnectionPoolSettings>,
     field: &str,
 ) {
     if let Some(balancer) = balancer {
@@ -168,19 +149,6 @@ fn blocks(
             unless_absent(findings, set, format!("{field}.{name}"), effect);
         }
     }
-    let Some(pool) = pool else { return };
-    let field = format!("{field}.connectionPool");
-    if let Some(http) = &pool.http {
-        let rows = [
-            ("h2UpgradePolicy", http.h2_upgrade_policy.is_some(), "HTTP/1.1 is spoken"),
-            ("useClientProtocol", http.use_client_protocol.is_some(), "HTTP/1.1 is spoken"),
-            ("maxConcurrentStreams", http.max_concurrent_streams.is_some(), "HTTP/1.1 is spoken"),
-            ("http2KeepAlive", http.http2_keep_alive.is_some(), "HTTP/1.1 is spoken"),
-        ];
-        for (name, set, effect) in rows {
-            unless_absent(findings, set, format!("{field}.http.{name}"), effect);
-        }
-    }
 }
 
 fn service_entry(findings: &mut Findings<'_, ServiceEntry>) {
@@ -189,12 +157,6 @@ fn service_entry(findings: &mut Findings<'_, ServiceEntry>) {
         let message = "DYNAMIC_DNS has no effect at an ingress gateway: requests get 503 (UH)";
         findings.warn(CODE, "spec.resolution", message, "");
     }
-    unless_absent(
-        findings,
-        !spec.subject_alt_names.is_empty(),
-        "spec.subjectAltNames".into(),
-        "the service is called in clear text",
-    );
     for (index, endpoint) in spec.endpoints.iter().enumerate() {
         workload(findings, endpoint, &format!("spec.endpoints[{index}]"));
     }

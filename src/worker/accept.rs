@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::limits::ACCEPT_PAUSE;
 use crate::net::listener::{Listener, has_waiting, stop};
-use crate::proxy::{ListenerSlot, WorkerContext, exchange};
+use crate::proxy::{ListenerSlot, WorkerContext, arrival};
 
 /// How often, a millisecond apart, a listener that is to stop looks for connections that wait.
 const BACKLOG_TRIES: usize = 50;
@@ -70,8 +70,7 @@ async fn accept(
         }
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let slot = Rc::clone(&slot);
-                crate::net::spawn(exchange::serve(Rc::clone(&context), stream, peer, slot));
+                arrival::serve(&context, stream, peer, Rc::clone(&slot));
             }
             Err(_) if stopping.get() => break,
             Err(error) if is_transient(&error) => {

@@ -213,6 +213,7 @@ async fn drain(
     timeout: Duration,
 ) -> usize {
     context.draining.set(true);
+    context.downstreams.call_all();
     let accepting: Vec<Accepting> = listeners.borrow_mut().accepting.drain(..).collect();
     for accepting in accepting {
         accepting.stop().await;

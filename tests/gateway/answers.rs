@@ -240,6 +240,12 @@ const ELSEWHERE: &[&str] = &[
     "upstream_reset_before_response_started{overflow}",
     // An endpoint that does not answer at all: `upstream_faults`.
     "upstream_reset_before_response_started{connection_timeout}",
+    // A port that takes TLS: `tls`.
+    "misdirected_request",
+    // What the other version has no words for: `http2_misuse`.
+    "upstream_reset_before_response_started{request_not_sendable_in_http2}",
+    // An endpoint that speaks HTTP/2: `http2`.
+    "upstream_reset_before_response_started{remote_refused_stream_reset}",
 ];
 
 #[test]

@@ -1,5 +1,4 @@
-//! Where connections go whose bytes are not HTTP: `tls` and `tcp` routes, as `explain` tells them. Nothing
-//! listens for them yet.
+//! Where connections go that are routed as a whole: `tls` and `tcp` routes, as `explain` tells them.
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -138,7 +137,6 @@ fn connections_go_where_their_name_or_port_says() {
     ] {
         let answer = explain(&directory, connection).expect("a port");
         assert_eq!(taken(&answer), (rule.to_owned(), destinations), "{connection}");
-        assert!(answer["notServed"].is_string());
     }
     for connection in ["tcp://:443", "tls://a.example.com:3306", "tcp://:x"] {
         assert!(explain(&directory, connection).is_err(), "{connection}");
@@ -396,12 +394,12 @@ fn a_port_on_several_addresses_is_told_for_each() {
 }
 
 #[test]
-fn a_name_that_is_taken_and_what_is_not_served_are_told() {
+fn a_name_that_is_taken_is_told() {
     let directory = directory();
     let path = directory.path().to_str().expect("text");
     let text = ringress(&["explain", path, "tls://b.example.com:443"]);
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
-    for line in ["not served yet", "default/b-late", "default/a-names: matches", "(70%)"] {
+    for line in ["default/b-late", "default/a-names: matches", "(70%)"] {
         assert!(text.contains(line), "{line}:\n{text}");
     }
     let found = ringress(&["check", path, "--output", "json"]);
@@ -411,5 +409,5 @@ fn a_name_that_is_taken_and_what_is_not_served_are_told() {
     assert!(taken["resource"].as_str().is_some_and(|name| name.contains("b-late")));
     let listeners = ringress(&["check", path]);
     let summary = String::from_utf8_lossy(&listeners.stdout).into_owned();
-    assert!(summary.contains("0 listener(s)"), "nothing listens: {summary}");
+    assert!(summary.contains("3 listener(s)"), "{summary}");
 }

@@ -234,7 +234,7 @@ GET http://a.com/tea
 GET http://a.com/a -H 'x-user: jason'
 nonsense in a line
 GET http://a.com/a -H 'x-user: paula'
-GET https://a.com/
+GET ftp://a.com/
 ";
     let files = Files::new(|rules| rules.replace("name: main", "name: prime"), requests);
     let (code, text, errors) = files.diff(&[]);
@@ -252,7 +252,7 @@ GET https://a.com/
         errors,
         format!(
             "{path}:4: `nonsense in a line` is not a method and a URL\n\
-             {path}:6: `https` is not served yet: use an `http://` URL\n"
+             {path}:6: `ftp` is not served: use an `http://` or `https://` URL\n"
         )
     );
     let answer = files.json();
@@ -297,7 +297,7 @@ fn a_port_that_closes_is_told() {
     let (code, text, errors) = files.diff(&[]);
     assert_eq!(code, Some(1), "{errors}");
     assert!(
-        text.contains("- sent upstream\n    + no Gateway of this gateway opens a port\n"),
+        text.contains("- sent upstream\n    + no Gateway of this gateway opens a port that takes HTTP in clear text\n"),
         "{text}"
     );
 }

@@ -247,7 +247,8 @@ fn malformed_request_lines_are_refused() {
             .map(|version| format!("GET / {version}\r\nHost: hello.com\r\n\r\n")),
     );
     refused(&[505], &versions.map(|version| format!("GET / {version}\r\nHost: hello.com\r\n\r\n")));
-    refused(&[400, 505], &["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]);
+    // One byte from the preface of HTTP/2.
+    refused(&[400, 505], &["PRI * HTTP/2.0\r\n\r\nSN\r\n\r\n"]);
     refused(
         &[405],
         &[

@@ -2,12 +2,17 @@
 //! binary; a module per subject.
 //!
 //! Where a new test goes: what a manifest does to a request → `routing`; bytes on the wire →
-//! `framing` (malformed), `unusual_requests` (well-formed, however odd), `messages` and `bodies`
+//! `framing` (malformed), `http2`, `http2_frames` and `http2_misuse` (that version), `grpc` and `grpc_web`,
+//! `unusual_requests` (well-formed, however odd), `messages` and `bodies`
 //! (well-formed) or `back_pressure` (slow readers); a promise about failures → `upstream_faults`;
 //! why the gateway answers itself → `answers`; retries, timeouts, injected faults → `retries`; bodies that
 //! are sent again → `repeats`; copies → `mirrors`; which endpoint and which connection → `sticky`,
-//! `connection_pool`, `limits`, `localities`, `outliers`; names of services → `dns`; the life of the
+//! `connection_pool`, `limits`, `localities`, `outliers`; names of services → `dns`; certificates in Secrets
+//! and files → `credentials`; the life of the
 //! process → `lifecycle`, `reload`, and what a reload leaves alone → `undisturbed`. No test asserts a time.
+//! `connection_pool`, `limits`, `localities`, `outliers`; names of services → `dns`; connections
+//! routed as a whole → `tcp`; the life of the process → `lifecycle`, `reload`, and what a reload leaves
+//! alone → `undisturbed`. No test asserts a time.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` says what modules share")]
 
@@ -19,12 +24,18 @@ mod bodies;
 mod check;
 mod connection_pool;
 mod connections;
+mod credentials;
 mod demo;
 mod diff;
 mod dns;
 mod explain;
 mod framing;
 mod framing_mutations;
+mod grpc;
+mod grpc_web;
+mod http2;
+mod http2_frames;
+mod http2_misuse;
 mod lifecycle;
 mod limits;
 mod localities;
@@ -38,8 +49,13 @@ mod repeats;
 mod retries;
 mod routing;
 mod sticky;
+mod tcp;
+mod tls;
+mod tls_http2;
+mod tls_routes;
 mod undisturbed;
 mod unusual_requests;
 mod upstream_faults;
+mod upstream_tls;
 mod validation;
 mod websocket;

@@ -12,8 +12,10 @@ use crate::report::{
     IdleRow, Required, Row, Sample, cpu_table, idle_table, ratio, required_table, usual_distance_ns,
 };
 use crate::scenario::Scenario;
+use crate::service::{Protocol, Service};
 use crate::subject::{Installed, Subject, Surroundings, find};
 use crate::table::{Style, thousands};
+use crate::tls::{CERTIFICATE_FILE, Identity};
 use crate::{distance, machine, manifest, sys};
 
 /// Time beyond its window that a load run may take: connecting, the last responses, a busy core.
@@ -46,8 +48,18 @@ pub(crate) fn main(args: impl Iterator<Item = String>) -> Result<ExitCode, Strin
     let found: Vec<(Subject, Result<Installed, String>)> =
         options.subjects.iter().map(|&subject| (subject, find(subject, &options))).collect();
     let scratch = Scratch::new()?;
-    let (_backend, backend_port) = start_backend(&options, scratch.path())?;
-    let around = Surroundings { options: &options, directory: scratch.path(), backend_port };
+    let identity = Identity::new()?;
+    identity.write(scratch.path())?;
+    let start = |protocol| start_backend(protocol, &options, scratch.path());
+    let (_http1_backend, http1_port) = start(Protocol::Http1)?;
+    let (_grpc_backend, grpc_port) = start(Protocol::Grpc)?;
+    let around = Surroundings {
+        options: &options,
+        directory: scratch.path(),
+        identity: &identity,
+        http1_port,
+        grpc_port,
+    };
     let mut bench = Bench { around, found, measured: Measured::default(), failed: false };
     bench.print_header(&args);
     for &scenario in &options.scenarios {
@@ -84,10 +96,15 @@ fn ourselves(part: &str) -> Result<Command, String> {
     Ok(command)
 }
 
-fn start_backend(options: &Options, directory: &Path) -> Result<(Pinned, u16), String> {
-    let log = directory.join("backend.log");
-    let mut backend =
-        Pinned::start("backend", ourselves("backend")?, options.load_core, &log, true)?;
+fn start_backend(
+    protocol: Protocol,
+    options: &Options,
+    directory: &Path,
+) -> Result<(Pinned, u16), String> {
+    let log = directory.join(format!("backend-{}.log", protocol.name()));
+    let mut command = ourselves("backend")?;
+    command.args(["--protocol", protocol.name()]);
+    let mut backend = Pinned::start("backend", command, options.load_core, &log, true)?;
     let line = backend.line(Duration::from_secs(10))?;
     let port = line
         .strip_prefix("listening ")
@@ -167,7 +184,7 @@ impl Bench<'_> {
     fn run(&mut self, scenario: Scenario) -> Result<(), String> {
         let options = self.around.options;
         let mark = if options.style == Style::Markdown { "### " } else { "" };
-        println!("{mark}{}: {}\n", scenario.name(), title(scenario, options));
+        println!("{mark}{}: {}\n", scenario.name(), scenario.title(options));
         match scenario {
             Scenario::Idle => {
                 let rows = self.run_idle()?;
@@ -203,6 +220,9 @@ impl Bench<'_> {
             .options
             .subjects
             .iter()
+            .filter(|&&subject| {
+                subject != Subject::Floor || scenario.service().is_same_on_both_sides()
+            })
             .map(|&subject| Entry {
                 label: subject.name().to_owned(),
                 subject,
@@ -308,10 +328,18 @@ impl Bench<'_> {
 
     fn measure(&self, scenario: Scenario, entry: &Entry) -> Result<Sample, String> {
         let options = self.around.options;
-        let mut proxy = self.installed(entry.subject)?.start(&self.around, &entry.configured)?;
+        let service = scenario.service();
+        let installed = self.installed(entry.subject)?;
+        let mut proxy = installed.start(&self.around, service, &entry.configured)?;
         let mut command = ourselves("load")?;
         command.args(["--port", &proxy.port.to_string(), "--path", scenario.path()]);
-        command.args(["--connections", &options.connections.to_string()]);
+        command.args(["--protocol", service.protocol().name()]);
+        if service.is_tls() {
+            command.arg("--trust").arg(self.around.directory.join(CERTIFICATE_FILE));
+        }
+        let (connections, streams) = scenario.concurrency(options);
+        command.args(["--connections", &connections.to_string()]);
+        command.args(["--streams", &streams.to_string()]);
         command.args(["--seconds", &options.window.as_secs_f64().to_string()]);
         command.args(["--warmup", &options.warmup.as_secs_f64().to_string()]);
         command.args(["--cpu-of", &proxy.process.pid().to_string()]);
@@ -321,7 +349,7 @@ impl Bench<'_> {
             let host = entry.configured.first().map_or(manifest::HELLO, String::as_str);
             command.args(["--host", host]);
         }
-        if scenario == Scenario::Connect {
+        if scenario.closes() {
             command.arg("--close");
         }
         let log = self.around.directory.join("load.log");
@@ -374,7 +402,7 @@ impl Bench<'_> {
         let options = self.around.options;
         let count = options.idle_connections;
         let hosts = [manifest::HELLO.to_owned()];
-        let mut proxy = self.installed(subject)?.start(&self.around, &hosts)?;
+        let mut proxy = self.installed(subject)?.start(&self.around, Service::Http1, &hosts)?;
         let tree = ProcessTree::of(proxy.process.pid());
         let resident = || tree.resident_bytes().ok_or_else(|| "it ended".to_owned());
         let before = resident()?;
@@ -398,37 +426,6 @@ impl Bench<'_> {
 
 fn stop_if_interrupted() -> Result<(), String> {
     if sys::interrupted() { Err("interrupted".to_owned()) } else { Ok(()) }
-}
-
-/// What a scenario does, in words.
-fn title(scenario: Scenario, options: &Options) -> String {
-    let connections = thousands(options.connections as f64);
-    match scenario {
-        Scenario::Keepalive => format!("{connections} keep-alive connections, 100-byte bodies"),
-        Scenario::Body10k => format!("{connections} keep-alive connections, 10 KiB bodies"),
-        Scenario::Body1m => {
-            format!("{connections} keep-alive connections, 1 MiB bodies (µs per MiB)")
-        }
-        Scenario::Connect => {
-            format!(
-                "a new connection per request, {connections} at a time, 100-byte bodies (the \
-                 floor opens one upstream as well, the others keep theirs)"
-            )
-        }
-        Scenario::Hosts => format!(
-            "ringress, {connections} keep-alive connections, 100-byte bodies, one VirtualService \
-             per host"
-        ),
-        Scenario::Policy => format!(
-            "ringress, {connections} keep-alive connections, 100-byte bodies, a route with a field \
-             match, rewrite, header operations, timeout and retries; at last before a cluster with \
-             hash balancing, limits, retry budget and outlier detection"
-        ),
-        Scenario::Idle => format!(
-            "{} keep-alive connections, idle after one request each",
-            thousands(options.idle_connections as f64)
-        ),
-    }
 }
 
 #[cfg(test)]

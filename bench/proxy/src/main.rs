@@ -4,26 +4,29 @@
 //! other three as processes of their own so that each can be pinned to a core:
 //!
 //! * `floor`: the yardstick, a byte forwarder on a raw ring;
-//! * `backend`: the upstream that every subject proxies to;
-//! * `load`: the closed-loop generator, which also reads the CPU time of the proxy under test.
+//! * `backend`: an upstream that every subject proxies to, of HTTP/1.1 or of gRPC;
+//! * `load`: the closed-loop generators, which also read the CPU time of the proxy under test.
 
 mod backend;
 mod child;
 mod compare;
 mod distance;
 mod floor;
-mod idle;
+mod grpc;
 mod load;
 mod machine;
 mod manifest;
 mod options;
+mod peers;
 mod proc_stat;
 mod report;
 mod response;
 mod scenario;
+mod service;
 mod subject;
 mod sys;
 mod table;
+mod tls;
 
 use std::process::ExitCode;
 

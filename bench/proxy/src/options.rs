@@ -13,13 +13,15 @@ CPU per request of Ringress against the floor and the proxies that are installed
 
 Usage: cargo run --release -p bench-proxy -- [OPTIONS]
 
-  --scenarios LIST       of keepalive, 10k, 1m, connect, hosts, policy, idle
+  --scenarios LIST       of keepalive, 10k, 1m, connect, tls, tls-handshake, tls-1m, h2, h2-tls,
+                         grpc, tcp, hosts, policy, idle
                          [default: keepalive,1m,hosts,idle]
   --subjects LIST        of floor, ringress, nginx, haproxy, envoy [default: all]
   --rounds N             interleaved rounds; the table has their median [default: 3]
   --seconds S            length of each measured window [default: 5]
   --warmup S             load before each window [default: 1]
-  --connections N        connections of the load generator [default: 64]
+  --connections N        connections of the load generator [default: 64]; HTTP/2 has 10
+                         with 10 streams each
   --hosts N              hosts of the `hosts` scenario [default: 10000]
   --idle-connections N   connections of the `idle` scenario [default: 10000]
   --proxy-core N         core of the proxy under test [default: 0]
@@ -149,6 +151,15 @@ mod tests {
         assert_eq!(options.window, Duration::from_millis(500));
         assert_eq!(options.style, Style::Markdown);
         assert!(parse("--rounds 2 --help").expect("good").is_none());
+    }
+
+    #[test]
+    fn every_scenario_and_subject_is_in_the_help() {
+        let words: Vec<&str> = HELP.split(|c: char| c == ',' || c.is_whitespace()).collect();
+        let scenarios = Scenario::ALL.map(Scenario::name);
+        for name in scenarios.into_iter().chain(Subject::ALL.map(Subject::name)) {
+            assert!(words.contains(&name), "{name}");
+        }
     }
 
     #[test]

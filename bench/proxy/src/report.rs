@@ -21,7 +21,7 @@ impl Sample {
     pub(crate) fn from_outcome(outcome: &Outcome, distance: Option<Range>) -> Result<Self, String> {
         if outcome.errors > 0 || outcome.non_2xx > 0 {
             return Err(format!(
-                "{} errors and {} responses other than 2xx among {}",
+                "{} errors and {} responses without success (2xx, in gRPC 0 at the end) among {}",
                 outcome.errors, outcome.non_2xx, outcome.total
             ));
         }

@@ -1,22 +1,17 @@
 //! The proxies under test: where they are, how they are started, what version they are.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::child::Pinned;
-use crate::load::request;
-use crate::manifest;
+use crate::load::{self, Plan};
 use crate::options::Options;
-use crate::response::ResponseReader;
-use crate::sys;
-
-const NGINX: &str = include_str!("../../../loadtest/peers/nginx/nginx.conf");
-const HAPROXY: &str = include_str!("../../../loadtest/peers/haproxy/haproxy.cfg");
-const ENVOY: &str = include_str!("../../../loadtest/peers/envoy/envoy.yaml");
+use crate::service::Service;
+use crate::tls::{self, CERTIFICATE_FILE, Identity};
+use crate::{manifest, peers, sys};
 
 /// How long a proxy may take from its start to its first response; 10,000 hosts take a while.
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -139,9 +134,20 @@ fn version_in(said: &str) -> &str {
 /// What a start needs to know.
 pub(crate) struct Surroundings<'a> {
     pub(crate) options: &'a Options,
-    /// Where configurations and logs are written.
+    /// Where configurations and logs are written, and the files of the certificate are.
     pub(crate) directory: &'a Path,
-    pub(crate) backend_port: u16,
+    /// What every proxy shows to clients by TLS.
+    pub(crate) identity: &'a Identity,
+    /// Ports of the upstreams on 127.0.0.1.
+    pub(crate) http1_port: u16,
+    pub(crate) grpc_port: u16,
+}
+
+impl Surroundings<'_> {
+    /// The port of the upstream that a service has.
+    pub(crate) fn upstream_port(&self, service: Service) -> u16 {
+        if service == Service::Grpc { self.grpc_port } else { self.http1_port }
+    }
 }
 
 /// A proxy that answers.
@@ -151,21 +157,29 @@ pub(crate) struct Running {
 }
 
 impl Installed {
-    /// Starts the proxy for these hosts (peers serve only [`manifest::HELLO`]) and waits until it
-    /// answers a request for the first with 200.
+    /// Starts the proxy with this service for these hosts (peers serve only [`manifest::HELLO`])
+    /// and waits until it answers a request for the first with 200.
     pub(crate) fn start(
         &self,
         around: &Surroundings<'_>,
+        service: Service,
         hosts: &[String],
     ) -> Result<Running, String> {
         let name = self.subject.name();
         let port = free_port()?;
-        let command = self.command(around, hosts, port)?;
+        let mut trial = Plan::new();
+        trial.port = port;
+        trial.protocol = service.protocol();
+        trial.hosts = vec![hosts.first().map_or(manifest::HELLO, String::as_str).to_owned()];
+        if service.is_tls() {
+            let trusted = around.directory.join(CERTIFICATE_FILE);
+            trial.tls = Some(tls::client(&trusted, service.protocol())?);
+        }
+        let command = self.command(around, service, hosts, port)?;
         let log = around.directory.join(format!("{name}.log"));
         let core = around.options.proxy_core;
         let mut running =
             Running { process: Pinned::start(name, command, core, &log, false)?, port };
-        let host = hosts.first().map_or(manifest::HELLO, String::as_str);
         let deadline = Instant::now() + START_PATIENCE;
         let mut last = String::new();
         while Instant::now() < deadline {
@@ -173,7 +187,7 @@ impl Installed {
             if sys::interrupted() {
                 return Err("interrupted".to_owned());
             }
-            match probe(port, host) {
+            match load::probe(&trial) {
                 Ok(200) => return Ok(running),
                 Ok(status) => last = format!("status {status}"),
                 Err(error) => last = error.to_string(),
@@ -186,6 +200,7 @@ impl Installed {
     fn command(
         &self,
         around: &Surroundings<'_>,
+        service: Service,
         hosts: &[String],
         port: u16,
     ) -> Result<Command, String> {
@@ -194,48 +209,38 @@ impl Installed {
             let path = around.directory.join(name);
             fs::write(&path, text).map(|()| path).map_err(|error| format!("{name}: {error}"))
         };
-        let filled = |template: &str| fill(template, around, port);
+        let upstream = around.upstream_port(service);
+        let peer = peers::configuration(self.subject, service, around, port).unwrap_or_default();
         match self.subject {
             Subject::Floor => {
                 command.args(["floor", "--port", &port.to_string()]);
-                command.args(["--upstream", &around.backend_port.to_string()]);
+                command.args(["--upstream", &upstream.to_string()]);
             }
             Subject::Ringress => {
-                let file = write("ringress.yaml", &manifest::render(hosts, around.backend_port))?;
+                let text = manifest::render(hosts, service, upstream, around.identity);
+                let file = write("ringress.yaml", &text)?;
                 command.arg("run").arg("--config").arg(file);
-                command.args(["--port-map", &format!("80={port}")]);
+                command.args(["--port-map", &format!("{}={port}", manifest::port(service))]);
                 command.args(["--bind", "127.0.0.1", "--no-admin"]);
                 command.args(["--cores", &around.options.proxy_core.to_string()]);
                 command.args(&around.options.ringress_args);
             }
             Subject::Nginx => {
-                let file = write("nginx.conf", &filled(NGINX))?;
+                let file = write("nginx.conf", &peer)?;
                 command.arg("-p").arg(around.directory).arg("-e").arg("stderr").arg("-c").arg(file);
             }
             Subject::Haproxy => {
-                let file = write("haproxy.cfg", &filled(HAPROXY))?;
+                let file = write("haproxy.cfg", &peer)?;
                 command.args(["-db", "-q", "-f"]).arg(file);
             }
             Subject::Envoy => {
-                let file = write("envoy.yaml", &filled(ENVOY))?;
+                let file = write("envoy.yaml", &peer)?;
                 command.args(["--concurrency", "1", "--disable-hot-restart", "-l", "error", "-c"]);
                 command.arg(file);
             }
         }
         Ok(command)
     }
-}
-
-/// A peer's template with its places filled in.
-fn fill(template: &str, around: &Surroundings<'_>, port: u16) -> String {
-    let connections = around.options.idle_connections.max(around.options.connections) + 1024;
-    let files = 2 * connections;
-    template
-        .replace("@PORT@", &port.to_string())
-        .replace("@BACKEND_PORT@", &around.backend_port.to_string())
-        .replace("@DIR@", &around.directory.display().to_string())
-        .replace("@CONNECTIONS@", &connections.to_string())
-        .replace("@FILES@", &files.to_string())
 }
 
 /// A port that nobody listens on at this moment.
@@ -246,43 +251,9 @@ fn free_port() -> Result<u16, String> {
         .map_err(|error| format!("no free port on 127.0.0.1: {error}"))
 }
 
-/// Asks for `/` on a connection of its own; the status.
-fn probe(port: u16, host: &str) -> std::io::Result<u16> {
-    let patience = Duration::from_secs(2);
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let mut stream = TcpStream::connect_timeout(&address, patience)?;
-    stream.set_read_timeout(Some(patience))?;
-    stream.write_all(&request("/", host, true))?;
-    let mut reader = ResponseReader::default();
-    let mut buffer = [0; 4096];
-    loop {
-        let length = stream.read(&mut buffer)?;
-        match reader.feed(&buffer[..length]) {
-            Ok((_, Some(response))) => return Ok(response.status),
-            Ok((_, None)) if length > 0 => {}
-            other => return Err(std::io::Error::other(format!("no response: {other:?}"))),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn templates_have_no_place_left_open() {
-        let options = Options::parse(std::iter::empty()).expect("good").expect("no help");
-        let around =
-            Surroundings { options: &options, directory: Path::new("/dir"), backend_port: 4321 };
-        for template in [NGINX, HAPROXY, ENVOY] {
-            let text = fill(template, &around, 1234);
-            assert!(text.contains("4321") && text.contains("1234"));
-            for word in text.split(|c: char| !(c.is_ascii_uppercase() || "@_".contains(c))) {
-                let open = word.len() > 2 && word.starts_with('@') && word.ends_with('@');
-                assert!(!open, "{word} is left open");
-            }
-        }
-    }
 
     #[test]
     fn versions_are_found_in_what_programs_say() {

@@ -61,8 +61,8 @@ fn value(line: &str, key: &str) -> u64 {
 }
 
 /// Starts backend and floor, or only the backend where there is no ring; the port to ask.
-fn start() -> (Part, Option<Part>, String) {
-    let mut backend = Part::start(&["backend"]);
+fn start_for(protocol: &str) -> (Part, Option<Part>, String) {
+    let mut backend = Part::start(&["backend", "--protocol", protocol]);
     let backend_port = backend.port().expect("the backend listens");
     let mut floor = Part::start(&["floor", "--upstream", &backend_port]);
     match floor.port() {
@@ -75,19 +75,34 @@ fn start() -> (Part, Option<Part>, String) {
     }
 }
 
-fn run(extra: &[&str]) {
-    let (mut backend, _floor, port) = start();
-    let mut args =
-        vec!["load", "--port", &port, "--seconds", "0.2", "--warmup", "0", "--connections", "16"];
+fn start() -> (Part, Option<Part>, String) {
+    start_for("http1")
+}
+
+/// A run against the backend of a protocol; what the generator says, and how many were served.
+fn load(protocol: &str, extra: &[&str]) -> (String, u64) {
+    let (mut backend, _floor, port) = start_for(protocol);
+    let mut args = vec!["load", "--protocol", protocol, "--port", &port];
+    args.extend(["--seconds", "0.2", "--warmup", "0"]);
     args.extend(extra);
     let line = Part::start(&args).line();
     backend.end_input();
-    let served = value(&backend.line(), "served");
+    (line, value(&backend.line(), "served"))
+}
+
+fn run_for(protocol: &str, extra: &[&str]) {
+    let (line, served) = load(protocol, extra);
     assert!(served > 0, "nothing was served: {line}");
     assert_eq!(value(&line, "total"), served, "{line}");
     assert_eq!(value(&line, "errors"), 0, "{line}");
     assert_eq!(value(&line, "non_2xx"), 0, "{line}");
     assert!(value(&line, "requests") <= served, "{line}");
+}
+
+fn run(extra: &[&str]) {
+    let extra: Vec<&str> =
+        ["--connections", "16"].into_iter().chain(extra.iter().copied()).collect();
+    run_for("http1", &extra);
 }
 
 #[test]
@@ -111,13 +126,37 @@ fn many_hosts_in_turn() {
 }
 
 #[test]
+fn streams_of_http2_are_answered_and_counted_once() {
+    run_for("http2", &["--connections", "3", "--streams", "7"]);
+}
+
+#[test]
+fn grpc_calls_are_answered_and_counted_once() {
+    run_for("grpc", &["--connections", "3", "--streams", "7"]);
+}
+
+#[test]
 fn what_is_not_2xx_is_counted_apart() {
-    let (mut backend, _floor, port) = start();
-    let args = ["load", "--port", &port, "--seconds", "0.2", "--warmup", "0", "--path", "/none"];
-    let line = Part::start(&args).line();
-    backend.end_input();
-    assert_eq!(value(&line, "total"), value(&line, "non_2xx"), "{line}");
-    assert_eq!(value(&line, "total"), value(&backend.line(), "served"), "{line}");
+    for protocol in ["http1", "http2"] {
+        let (line, served) = load(protocol, &["--path", "/none", "--connections", "4"]);
+        assert!(served > 0, "{protocol}: nothing was served: {line}");
+        assert_eq!(value(&line, "total"), served, "{protocol}: {line}");
+        assert_eq!(value(&line, "non_2xx"), served, "{protocol}: {line}");
+    }
+}
+
+#[test]
+fn an_upstream_of_another_protocol_is_an_error_and_the_run_still_ends() {
+    for (protocol, other) in [("http1", "grpc"), ("grpc", "http1")] {
+        let mut backend = Part::start(&["backend", "--protocol", protocol]);
+        let port = backend.port().expect("the backend listens");
+        let mut args = vec!["load", "--protocol", other, "--port", &port, "--connections", "2"];
+        args.extend(["--seconds", "0.2", "--warmup", "0"]);
+        let mut load = Part::start(&args);
+        let line = load.line();
+        let status = load.child.wait().expect("it ended");
+        assert!(!status.success() || value(&line, "errors") > 0, "{protocol}: {line}");
+    }
 }
 
 #[test]

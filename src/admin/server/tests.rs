@@ -98,7 +98,7 @@ fn report() -> StatusReport {
             address: "0.0.0.0:8080".parse().unwrap(),
             name: "http.80".to_owned(),
             numbers: vec![80],
-            serves: crate::snapshot::Serves::Requests { route_table: 0 },
+            serves: crate::snapshot::Serves::Requests { route_table: 0, grpc_web: false },
             gateways: vec!["default/hello-gateway".to_owned()],
         }],
         routes: vec![Route {

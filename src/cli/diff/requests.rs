@@ -146,7 +146,7 @@ mod tests {
             b"GET 'http://a.com\n\xff\n",
             &long,
             b"\n{}\n[nonsense\n",
-            b"GET https://a.com/\n",
+            b"GET ftp://a.com/\n",
             b"GET http://b.com/",
         ];
         let requests = read(&parts.concat());

@@ -41,6 +41,7 @@ pub(super) fn services<'r>(
             publish_not_ready: object.spec.spec.publish_not_ready_addresses.unwrap_or(false),
             discovery: Discovery::Listed,
             alias_of: None,
+            subject_alt_names: Vec::new(),
         };
         match object.spec.spec.alias() {
             Some(name) => by_name(&mut service, object, name, answers),
@@ -74,6 +75,10 @@ fn served_ports(object: &Object<Service>) -> impl Iterator<Item = &ServicePort> 
     object.spec.spec.ports.iter().filter(|port| port.protocol.as_deref() != Some("UDP"))
 }
 
+fn speaks_http2(port: &ServicePort) -> bool {
+    super::is_http2_port(port.name.as_deref().unwrap_or_default(), port.app_protocol.as_deref())
+}
+
 /// Like a ServiceEntry with resolution DNS; target ports mean nothing here.
 fn by_name(
     service: &mut ServiceRecord,
@@ -103,6 +108,7 @@ fn by_name(
         PortRecord {
             number: u32::from(port.port),
             name: port.name.clone().unwrap_or_default(),
+            http2: speaks_http2(port),
             endpoints,
             names: names.clone(),
         }
@@ -128,6 +134,7 @@ fn listed(
         PortRecord {
             number: u32::from(port.port),
             name: port.name.clone().unwrap_or_default(),
+            http2: speaks_http2(port),
             endpoints,
             names: Vec::new(),
         }

@@ -117,7 +117,9 @@ fn service(
                 add(&mut endpoints, workload.endpoint((*address, target).into(), namespace));
             }
         }
-        PortRecord { number: port.number, name: port.name.clone(), endpoints, names }
+        let protocol = port.protocol.as_deref().unwrap_or_default().to_ascii_uppercase();
+        let http2 = matches!(protocol.as_str(), "HTTP2" | "GRPC" | "GRPC-WEB");
+        PortRecord { number: port.number, name: port.name.clone(), http2, endpoints, names }
     });
     ServiceRecord {
         host: host.to_owned(),
@@ -127,6 +129,7 @@ fn service(
         publish_not_ready: false,
         discovery,
         alias_of: None,
+        subject_alt_names: spec.subject_alt_names.clone(),
     }
 }
 

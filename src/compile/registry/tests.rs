@@ -311,3 +311,34 @@ fn the_oldest_of_a_host_is_served_and_one_namespace_adds_up() {
     let both = registry(&(service(new) + &slice + &entry_at(old, "default")));
     assert_eq!(endpoints(&both, HOST), ["10.0.0.2:8080", "10.0.0.1:8080"]);
 }
+
+#[test]
+fn the_protocol_of_a_port_is_its_app_protocol_or_its_name() {
+    for (name, app_protocol, http2) in [
+        ("http", None, false),
+        ("", None, false),
+        ("http2", None, true),
+        ("http2-api", None, true),
+        ("grpc", None, true),
+        ("grpc-web", None, true),
+        ("grpcx", None, false),
+        ("http", Some("grpc"), true),
+        ("", Some("HTTP2"), true),
+        ("http", Some("kubernetes.io/h2c"), true),
+        ("grpc", Some("http"), false),
+        ("grpc", Some("kubernetes.io/ws"), false),
+        ("grpc", Some(""), true),
+    ] {
+        assert_eq!(is_http2_port(name, app_protocol), http2, "{name} {app_protocol:?}");
+    }
+    let entry = |protocol: &str| {
+        let text = format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: a}}\n\
+             spec: {{hosts: [a.com], resolution: STATIC, ports: [{{number: 80, name: a, protocol: {protocol}}}], \
+             endpoints: [{{address: 1.2.3.4}}]}}\n"
+        );
+        registry(&text).find("a.com").expect("it is known").ports[0].http2
+    };
+    assert!(entry("HTTP2") && entry("grpc") && entry("GRPC-Web"));
+    assert!(!entry("HTTP"));
+}

@@ -304,8 +304,15 @@ fn compiled_tables_answer_as_the_rules_do() {
         let set = gateways.iter().cloned().map(Resource::Gateway);
         let set = set.chain(services.iter().cloned().map(Resource::VirtualService));
         let set = ResourceSet::from_resources(set);
-        let snapshot =
-            compile(&set, &options, &DnsAnswers::default(), &mut LabelTable::new()).snapshot;
+        let snapshot = compile(
+            &set,
+            &options,
+            &DnsAnswers::default(),
+            &CredentialFiles::default(),
+            &mut LabelTable::new(),
+            &mut TlsSides::default(),
+        )
+        .snapshot;
         let gateways: Vec<&Object<Gateway>> = gateways.iter().collect();
         let services: Vec<&Object<VirtualService>> = services.iter().collect();
         for asked in &requests {

@@ -118,6 +118,8 @@ fn rendered() -> String {
     info.grpc = true;
     info.grpc_status = Some(14);
     shard.record_request(&info);
+    let tcp = TcpSeries { opened: 3, closed: 2, received_bytes: 10, sent_bytes: 20 };
+    shard.tcp.add(hello, ResponseFlags::NONE, &tcp);
     shard.counters.downstream_idle_timeouts = 3;
     shard.gauges.requests_active = 5;
     let mut totals = Totals::new();
@@ -170,7 +172,7 @@ fn istio_series_have_istios_labels_in_istios_order() {
     let requests: Vec<_> = samples.iter().filter(|s| s.name == "istio_requests_total").collect();
     assert_eq!(requests.len(), 3);
     for sample in &samples {
-        if !sample.name.starts_with("istio_re") {
+        if !sample.name.starts_with("istio_re") || sample.name.ends_with("_messages_total") {
             continue;
         }
         let grpc = sample.label("request_protocol") == Some("grpc");
@@ -221,6 +223,51 @@ fn buckets_are_cumulative_and_end_at_the_count() {
             assert_eq!(buckets[19], (f64::INFINITY, count.value));
             assert!(samples.iter().any(|s| s.name == format!("{name}_sum") && s.labels == labels));
         }
+    }
+}
+
+#[test]
+fn messages_have_no_label_of_how_a_call_ended() {
+    let (kinds, samples) = parse(&rendered());
+    let unknown_yet = [
+        "request_protocol",
+        "response_code",
+        "grpc_response_status",
+        "response_flags",
+        "connection_security_policy",
+    ];
+    for name in ["istio_request_messages_total", "istio_response_messages_total"] {
+        assert_eq!(kinds[name], "counter");
+        let found: Vec<_> = samples.iter().filter(|sample| sample.name == name).collect();
+        assert_eq!(found.len(), 1, "of the one slot that had gRPC");
+        let names: Vec<_> = found[0].labels.iter().map(|(name, _)| name).collect();
+        let expected: Vec<_> =
+            ISTIO_LABELS.iter().filter(|name| !unknown_yet.contains(name)).collect();
+        assert_eq!(names, expected);
+    }
+}
+
+#[test]
+fn tcp_series_have_the_same_labels_without_those_of_requests() {
+    let (kinds, samples) = parse(&rendered());
+    let expected: Vec<_> = ISTIO_LABELS
+        .iter()
+        .filter(|name| !["response_code", "grpc_response_status"].contains(name))
+        .collect();
+    for (name, value) in [
+        ("istio_tcp_sent_bytes_total", 20.0),
+        ("istio_tcp_received_bytes_total", 10.0),
+        ("istio_tcp_connections_opened_total", 3.0),
+        ("istio_tcp_connections_closed_total", 2.0),
+    ] {
+        assert_eq!(kinds[name], "counter");
+        let found: Vec<_> = samples.iter().filter(|sample| sample.name == name).collect();
+        assert_eq!((found.len(), found[0].value), (1, value), "{name}");
+        let names: Vec<_> = found[0].labels.iter().map(|(name, _)| name).collect();
+        assert_eq!(names, expected);
+        assert_eq!(found[0].label("request_protocol"), Some("tcp"));
+        assert_eq!(found[0].label("response_flags"), Some("-"));
+        assert_eq!(found[0].label("destination_service_name"), Some("hello"));
     }
 }
 

@@ -18,12 +18,15 @@ fn every() -> Vec<Reason> {
         ProxyError::PathNormalization,
         ProxyError::ConnectNotAllowed,
         ProxyError::NoRoute,
+        ProxyError::Misdirected,
         ProxyError::NoCluster,
         ProxyError::NoHealthyUpstream,
         ProxyError::UpstreamOverflow,
         ProxyError::UpstreamConnect,
         ProxyError::UpstreamConnectTimeout,
         ProxyError::UpstreamClosed,
+        ProxyError::UpstreamRefused,
+        ProxyError::UpstreamUnsupported,
     ]);
     errors.extend(ResponseError::ALL.iter().map(|error| ProxyError::UpstreamProtocol(*error)));
     errors.extend([
@@ -146,12 +149,23 @@ fn meaning(reason: Reason) -> String {
         ProxyError::PathNormalization => "the path cannot be made canonical".to_owned(),
         ProxyError::ConnectNotAllowed => "`CONNECT`, which no Gateway allows".to_owned(),
         ProxyError::NoRoute => "no virtual host or no route of it matches".to_owned(),
+        ProxyError::Misdirected => {
+            "another server of the TLS port has the host: it needs a connection of its own"
+                .to_owned()
+        }
         ProxyError::NoCluster => "the destination's host, port or subset does not exist".to_owned(),
         ProxyError::NoHealthyUpstream => "the destination has no usable endpoint".to_owned(),
         ProxyError::UpstreamOverflow => "a limit of the `connectionPool` is reached".to_owned(),
         ProxyError::UpstreamConnect => "connecting failed".to_owned(),
         ProxyError::UpstreamConnectTimeout => "connecting took too long".to_owned(),
         ProxyError::UpstreamClosed => "the upstream closed before its response".to_owned(),
+        ProxyError::UpstreamRefused => {
+            "the upstream refused the stream, or was going away (HTTP/2)".to_owned()
+        }
+        ProxyError::UpstreamUnsupported => {
+            "the request cannot be sent in HTTP/2: an upgrade without RFC 8441, or an odd head"
+                .to_owned()
+        }
         ProxyError::UpstreamInterim => "response: too many interim responses".to_owned(),
         ProxyError::UpstreamTruncated => "response: the upstream closed within the head".to_owned(),
         ProxyError::RequestTimeout => "the route's `timeout` ran out".to_owned(),

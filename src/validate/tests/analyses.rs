@@ -96,9 +96,14 @@ fn secrets_of_servers() {
              stringData: {{{data}}}\n---\n"
         )
     };
-    let pair = "tls.crt: \"-----BEGIN CERTIFICATE-----\", tls.key: \"-----BEGIN PRIVATE KEY-----\"";
+    let made = rcgen::generate_simple_self_signed(["a.com".to_owned()]).expect("a certificate");
+    let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let pair = format!("tls.crt: {chain:?}, tls.key: {key:?}");
+    let pair = pair.as_str();
+    let ca = format!("{chain:?}");
     let credential = "spec.servers[0].tls.credentialName";
-    let invalid = [format!("IST0161 a {credential}")];
+    let without_ca = [format!("IST0161 a {credential}")];
+    let invalid = |field: &str| [format!("IST0161 a {credential}"), format!("RNG0310 s {field}")];
     let missing = [format!("IST0101 a {credential}")];
     let none: [String; 0] = [];
     let own = "istio-system";
@@ -108,20 +113,30 @@ fn secrets_of_servers() {
         (format!("{}{}", server("SIMPLE"), secret("s", own, pair)), &none),
         (format!("{}{}", server("SIMPLE"), secret("s", "default", pair)), &missing),
         (format!("{}{}", server("PASSTHROUGH"), secret("other", own, pair)), &none),
-        (format!("{}{}", server("SIMPLE"), secret("s", own, "a: b")), &invalid),
+        (format!("{}{}", server("SIMPLE"), secret("s", own, "a: b")), &invalid("")),
         (
             format!("{}{}", server("SIMPLE"), secret("s", own, &pair.replace(".key", ".x"))),
-            &invalid,
+            &invalid(""),
         ),
-        (format!("{}{}", server("SIMPLE"), secret("s", own, "cert: a, key: b")), &invalid),
-        (format!("{}{}", server("MUTUAL"), secret("s", own, pair)), &invalid),
-        (format!("{}{}", server("MUTUAL"), secret("s", own, &format!("{pair}, ca.crt: x"))), &none),
+        (
+            format!("{}{}", server("SIMPLE"), secret("s", own, "cert: a, key: b")),
+            &invalid("stringData[cert]"),
+        ),
+        (format!("{}{}", server("MUTUAL"), secret("s", own, pair)), &without_ca),
+        (
+            format!("{}{}", server("MUTUAL"), secret("s", own, &format!("{pair}, ca.crt: x"))),
+            &invalid("stringData[ca.crt]"),
+        ),
+        (
+            format!("{}{}", server("MUTUAL"), secret("s", own, &format!("{pair}, ca.crt: {ca}"))),
+            &none,
+        ),
         (
             format!(
                 "{}{}{}",
                 server("MUTUAL"),
                 secret("s", own, pair),
-                secret("s-cacert", own, "cacert: x")
+                secret("s-cacert", own, &format!("cacert: {ca}"))
             ),
             &none,
         ),

@@ -12,7 +12,7 @@ const HONOURED: &[&str] = &[
     "Gateway spec.servers[].bind",
     "Gateway spec.servers[].hosts",
     "Gateway spec.servers[].port",
-    "Gateway spec.servers[].tls.httpsRedirect",
+    "Gateway spec.servers[].tls",
     // No effect in Istio: not used by gateways, a prefix of Envoy's statistics.
     "Gateway spec.servers[].defaultEndpoint",
     "Gateway spec.servers[].name",
@@ -37,15 +37,14 @@ const HONOURED: &[&str] = &[
     "VirtualService spec.http[].route[].headers",
     "VirtualService spec.http[].route[].weight",
     "VirtualService spec.http[].timeout",
+    // Of their matches `port`, `gateways` and `sniHosts`: the others have no effect at a gateway of Istio.
+    "VirtualService spec.tcp",
+    "VirtualService spec.tls",
     "DestinationRule spec.exportTo",
     "DestinationRule spec.host",
     "DestinationRule spec.subsets[].labels",
     "DestinationRule spec.subsets[].name",
-    "DestinationRule POLICY.connectionPool.http.http1MaxPendingRequests",
-    "DestinationRule POLICY.connectionPool.http.http2MaxRequests",
-    "DestinationRule POLICY.connectionPool.http.idleTimeout",
-    "DestinationRule POLICY.connectionPool.http.maxRequestsPerConnection",
-    "DestinationRule POLICY.connectionPool.http.maxRetries",
+    "DestinationRule POLICY.connectionPool.http",
     "DestinationRule POLICY.connectionPool.tcp",
     "DestinationRule POLICY.loadBalancer.consistentHash",
     "DestinationRule POLICY.loadBalancer.localityLbSetting",
@@ -56,6 +55,7 @@ const HONOURED: &[&str] = &[
     "DestinationRule POLICY.port",
     "DestinationRule POLICY.proxyProtocol",
     "DestinationRule POLICY.retryBudget",
+    "DestinationRule POLICY.tls",
     "DestinationRule spec.workloadSelector",
     "ServiceEntry spec.endpoints[].address",
     "ServiceEntry spec.endpoints[].labels",
@@ -66,6 +66,7 @@ const HONOURED: &[&str] = &[
     "ServiceEntry spec.hosts",
     "ServiceEntry spec.location",
     "ServiceEntry spec.ports",
+    "ServiceEntry spec.subjectAltNames",
     "ServiceEntry spec.workloadSelector",
     // No effect in Istio: no part in routing at an ingress gateway.
     "ServiceEntry spec.addresses",
@@ -73,7 +74,10 @@ const HONOURED: &[&str] = &[
     "ServiceEntry spec.endpoints[].serviceAccount",
 ];
 /// Told although the field above them is honoured, with the value that is used here.
-const TOLD: &[&str] = &["DestinationRule POLICY.retryBudget.budgetInterval"];
+const TOLD: &[&str] = &[
+    "DestinationRule POLICY.retryBudget.budgetInterval",
+    "Gateway spec.servers[].tls.ecdhCurves[]",
+];
 
 /// The policies of a DestinationRule, its subsets and ports have the same blocks.
 fn folded(field: &str) -> String {

@@ -1,10 +1,14 @@
 //! What the tests share: the gateway as a child process, scripted upstreams, a raw client.
 
 pub mod dns;
+pub mod frames;
 pub mod gateway;
+pub mod grpc;
+pub mod http2;
 pub mod manifests;
 pub mod metrics;
 pub mod raw;
+pub mod tls;
 pub mod upstream;
 
 pub use gateway::Gateway;

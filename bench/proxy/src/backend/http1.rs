@@ -1,13 +1,12 @@
-//! The upstream of every subject: one thread, epoll, answers prepared in advance.
+//! The HTTP/1.1 upstream: one thread, epoll, answers prepared in advance.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::process::ExitCode;
 
 use crate::response::value_of;
-use crate::sys::{self, Epoll, find};
+use crate::sys::{Epoll, find};
 
 /// Token of the listener; connections have the number of their descriptor.
 const LISTENER: u64 = u64::MAX;
@@ -18,25 +17,6 @@ const HEAD_LIMIT: usize = 64 * 1024;
 
 const IN: i32 = libc::EPOLLIN;
 const GONE: i32 = libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR;
-
-/// `backend [--port N]`: prints `listening PORT`, serves until standard input ends, then prints
-/// `served=N`, the number of requests answered.
-pub(crate) fn main(mut args: impl Iterator<Item = String>) -> Result<ExitCode, String> {
-    let mut port = 0;
-    while let Some(arg) = args.next() {
-        match (arg.as_str(), args.next().and_then(|value| value.parse().ok())) {
-            ("--port", Some(value)) => port = value,
-            _ => return Err(format!("backend: cannot use {arg:?}; it takes --port NUMBER")),
-        }
-    }
-    sys::raise_file_limit();
-    let listener = sys::listen(port).map_err(|error| format!("backend: port {port}: {error}"))?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
-    println!("listening {}", address.port());
-    let served = serve(listener).map_err(|error| format!("backend: {error}"))?;
-    println!("served={served}");
-    Ok(ExitCode::SUCCESS)
-}
 
 /// What can be asked for, each answer as it goes on the wire.
 struct Answers {
@@ -96,7 +76,7 @@ struct Connection {
 }
 
 /// Serves until standard input ends; the number of requests answered completely.
-fn serve(listener: TcpListener) -> io::Result<u64> {
+pub(super) fn serve(listener: TcpListener) -> io::Result<u64> {
     listener.set_nonblocking(true)?;
     let answers = Answers::new();
     let mut epoll = Epoll::new()?;

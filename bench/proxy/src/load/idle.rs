@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::load::{Plan, request};
+use super::{Plan, request};
 use crate::response::ResponseReader;
 use crate::sys;
 
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Prints `ready N` when `count` connections are idle, waits for the end of standard input, then
 /// prints `held=N`: how many the proxy still kept open.
-pub(crate) fn main(plan: &Plan, count: usize) -> Result<ExitCode, String> {
+pub(super) fn main(plan: &Plan, count: usize) -> Result<ExitCode, String> {
     let mut open = Vec::with_capacity(count);
     for number in 0..count {
         let stream = open_one(plan, number)

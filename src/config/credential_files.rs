@@ -1,0 +1,192 @@
+//! The files that TLS settings name, and what was read of them: an input of judge and compiler like the
+//! manifests, so that neither reads a file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::destination_rule::{ClientTlsSettings, DestinationRule};
+use super::{Object, Origin, ResourceSet, credential};
+use crate::tls::settings::{Bytes, Identity};
+
+/// Where the certificate of a workload in a mesh is: chain, key, authorities. The first that is there is
+/// used, as by Istio's agent.
+const MESH: [[&str; 3]; 2] = [
+    [
+        "/var/run/secrets/workload-spiffe-credentials/cert-chain.pem",
+        "/var/run/secrets/workload-spiffe-credentials/key.pem",
+        "/var/run/secrets/workload-spiffe-credentials/root-cert.pem",
+    ],
+    ["/etc/certs/cert-chain.pem", "/etc/certs/key.pem", "/etc/certs/root-cert.pem"],
+];
+
+/// What is read together: both files of a pair change at once, or not at all.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CredentialFile {
+    /// A certificate chain and its key.
+    Identity {
+        /// The chain, PEM.
+        certificate: PathBuf,
+        /// The key, PEM.
+        key: PathBuf,
+    },
+    /// Authorities, PEM.
+    Authorities(PathBuf),
+    /// Revocation lists, PEM.
+    Revocations(PathBuf),
+}
+
+/// A path as it is written: a relative one is relative to the manifest that names it, so that `check`
+/// and `run` mean the same file wherever they are started.
+fn path(origin: &Origin, written: &str) -> PathBuf {
+    origin.file().parent().unwrap_or_else(|| Path::new("")).join(written)
+}
+
+impl CredentialFile {
+    /// A pair, as the manifest at `origin` writes it.
+    pub fn identity(origin: &Origin, certificate: &str, key: &str) -> CredentialFile {
+        let (certificate, key) = (path(origin, certificate), path(origin, key));
+        CredentialFile::Identity { certificate, key }
+    }
+
+    /// Authorities, as the manifest at `origin` writes it.
+    pub fn authorities(origin: &Origin, written: &str) -> CredentialFile {
+        CredentialFile::Authorities(path(origin, written))
+    }
+
+    /// Revocation lists, as the manifest at `origin` writes it.
+    pub fn revocations(origin: &Origin, written: &str) -> CredentialFile {
+        CredentialFile::Revocations(path(origin, written))
+    }
+
+    /// The pairs with their authorities that `ISTIO_MUTUAL` takes the first of that is there.
+    pub fn mesh() -> [[CredentialFile; 2]; 2] {
+        MESH.map(|[certificate, key, authorities]| {
+            [
+                CredentialFile::Identity { certificate: certificate.into(), key: key.into() },
+                CredentialFile::Authorities(authorities.into()),
+            ]
+        })
+    }
+
+    /// Its files.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let (first, second) = match self {
+            CredentialFile::Identity { certificate, key } => (certificate, Some(key)),
+            CredentialFile::Authorities(path) | CredentialFile::Revocations(path) => (path, None),
+        };
+        std::iter::once(first).chain(second).map(PathBuf::as_path)
+    }
+}
+
+impl fmt::Display for CredentialFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, path) in self.paths().enumerate() {
+            let and = if index > 0 { " and " } else { "" };
+            write!(f, "{and}{}", path.display())?;
+        }
+        Ok(())
+    }
+}
+
+/// What good files hold.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum FileContent {
+    /// Of a pair.
+    Identity(Identity),
+    /// Of one file.
+    List(Bytes),
+}
+
+/// What is known of files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FileState {
+    /// The last good version; none: there was none since the start.
+    pub content: Option<FileContent>,
+    /// Why the newest version is not good, with the path.
+    pub problem: Option<String>,
+}
+
+/// All files that are named, as they were read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CredentialFiles(BTreeMap<CredentialFile, FileState>);
+
+impl CredentialFiles {
+    /// What is known of a file; none: it was not looked at.
+    pub fn get(&self, file: &CredentialFile) -> Option<&FileState> {
+        self.0.get(file)
+    }
+
+    /// The last good version of a pair.
+    pub fn identity(&self, file: &CredentialFile) -> Option<&Identity> {
+        match self.get(file)?.content.as_ref()? {
+            FileContent::Identity(identity) => Some(identity),
+            FileContent::List(_) => None,
+        }
+    }
+
+    /// The last good version of authorities or revocation lists.
+    pub fn list(&self, file: &CredentialFile) -> Option<&Bytes> {
+        match self.get(file)?.content.as_ref()? {
+            FileContent::List(bytes) => Some(bytes),
+            FileContent::Identity(_) => None,
+        }
+    }
+
+    /// The certificate of this workload in a mesh, with its authorities.
+    pub fn mesh(&self) -> Option<(&Identity, &Bytes)> {
+        CredentialFile::mesh()
+            .iter()
+            .find_map(|[pair, authorities]| Some((self.identity(pair)?, self.list(authorities)?)))
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&CredentialFile, &FileState)> {
+        self.0.iter()
+    }
+}
+
+impl FromIterator<(CredentialFile, FileState)> for CredentialFiles {
+    fn from_iter<T: IntoIterator<Item = (CredentialFile, FileState)>>(files: T) -> Self {
+        CredentialFiles(files.into_iter().collect())
+    }
+}
+
+/// Every `tls` of a DestinationRule with its field.
+pub fn client_settings(
+    rule: &Object<DestinationRule>,
+) -> impl Iterator<Item = (String, &ClientTlsSettings)> {
+    let spec = &rule.spec;
+    let whole = spec.traffic_policy.iter().map(|policy| ("spec.trafficPolicy".to_owned(), policy));
+    let subsets = spec.subsets.iter().enumerate().filter_map(|(index, subset)| {
+        Some((format!("spec.subsets[{index}].trafficPolicy"), subset.traffic_policy.as_ref()?))
+    });
+    whole.chain(subsets).flat_map(|(field, policy)| {
+        let ports = policy.port_level_settings.iter().enumerate();
+        let ports: Vec<_> = ports
+            .filter_map(|(index, settings)| {
+                let tls = settings.tls.as_ref()?;
+                Some((format!("{field}.portLevelSettings[{index}].tls"), tls))
+            })
+            .collect();
+        policy.tls.as_ref().map(|tls| (format!("{field}.tls"), tls)).into_iter().chain(ports)
+    })
+}
+
+/// Every file that the Gateways and DestinationRules name.
+pub fn named_by(resources: &ResourceSet) -> BTreeSet<CredentialFile> {
+    let mut named = BTreeSet::new();
+    for object in resources.gateways() {
+        for tls in object.spec.servers.iter().filter_map(|server| server.tls.as_ref()) {
+            let sources = credential::of_server(tls, &object.origin);
+            named.extend(sources.iter().flat_map(credential::Sources::files));
+        }
+    }
+    for object in resources.destination_rules() {
+        for (_, tls) in client_settings(object) {
+            let sources = credential::of_client(tls, &object.origin);
+            named.extend(sources.iter().flat_map(credential::Sources::files));
+        }
+    }
+    named
+}

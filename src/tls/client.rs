@@ -1,0 +1,77 @@
+//! The client side: what the TLS settings of a cluster are made into, and connecting with it.
+
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
+
+use super::crypto;
+use super::error::TlsError;
+use super::handshake::{self, TlsInfo};
+use super::identity;
+use super::pools::TlsPools;
+use super::session::Session;
+use super::settings::ClientSettings;
+use super::trust;
+use crate::net::Stream;
+
+/// A client side, shared by all workers; it keeps the sessions that it may resume, for all of them.
+#[derive(Clone, Debug)]
+pub struct ClientTls {
+    config: Arc<ClientConfig>,
+    server_name: Option<ServerName<'static>>,
+}
+
+impl ClientTls {
+    /// Fails when certificates, keys or authorities are not good, or the name to ask for cannot be one.
+    pub fn new(settings: &ClientSettings) -> Result<ClientTls, TlsError> {
+        let provider = crypto::provider();
+        let servers = trust::of_servers(&settings.trust, &provider)?;
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(|error| TlsError::BadSettings(error.to_string()))?
+            .dangerous()
+            .with_custom_certificate_verifier(servers);
+        let mut config = match &settings.identity {
+            None => builder.with_no_client_auth(),
+            Some(own) => {
+                let own = Arc::new(identity::load(own, &provider)?);
+                builder
+                    .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(own)))
+            }
+        };
+        let protocol: &[u8] = if settings.http2 { b"h2" } else { b"http/1.1" };
+        config.alpn_protocols = vec![protocol.to_vec()];
+        let server_name = settings.server_name.as_deref().map(name).transpose()?;
+        Ok(ClientTls { config: Arc::new(config), server_name })
+    }
+}
+
+/// A host without its port, or an address, in brackets or not.
+fn name(host: &str) -> Result<ServerName<'static>, TlsError> {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let bare = bare.strip_suffix('.').unwrap_or(bare);
+    ServerName::try_from(bare.to_owned()).map_err(|_| TlsError::BadServerName(host.to_owned()))
+}
+
+/// Shake hands with the server on `socket`. `host` is the host of the request without its port: the
+/// name that is asked for when the settings have none. The caller bounds the time. The error's text is
+/// the transport failure reason of the attempt.
+pub async fn connect(
+    socket: Stream,
+    tls: &ClientTls,
+    host: &str,
+    pools: &TlsPools,
+) -> Result<(Stream, TlsInfo), TlsError> {
+    let name = match &tls.server_name {
+        Some(name) => name.clone(),
+        None => name(host)?,
+    };
+    let connection = UnbufferedClientConnection::new(Arc::clone(&tls.config), name);
+    let session = Session::Client(connection.map_err(TlsError::Handshake)?);
+    let received = pools.buffers.take();
+    let (socket, session, info, leftover) =
+        handshake::run(socket, session, received, pools).await?;
+    Ok((handshake::stream(socket, session, leftover, pools), info))
+}
