@@ -447,6 +447,14 @@ fn servers_are_asked_and_checked() {
     assert_eq!(reason(&with_names(&["spiffe://x"], authority.pem()), HOST), "not_accepted");
     let stranger = with_names(&[SPIFFE], Authority::new().pem());
     assert_eq!(reason(&stranger, "other.example.com"), "unknown_authority");
+    // Sidecars are asked for by the name of a cluster, which is in no certificate.
+    let sidecars = |authority: Bytes| {
+        let trust = Trust { authorities: Some(authority), any_name: true, ..Trust::default() };
+        made(ClientSettings { trust, ..ClientSettings::default() })
+    };
+    let name = "outbound_.80_._.hello.default.svc.cluster.local";
+    ask(&sidecars(authority.pem()), name, Arc::clone(&config)).expect("whoever they are");
+    assert_eq!(reason(&sidecars(Authority::new().pem()), name), "unknown_authority");
     let lax = Trust { skip_verification: true, ..Trust::default() };
     let tls = made(ClientSettings { trust: lax, ..ClientSettings::default() });
     ask(&tls, "other.example.com", Arc::clone(&config)).expect("not checked");
