@@ -11,10 +11,10 @@ use super::listeners::{BoundServer, ListenerPort, PortKind};
 use super::naming;
 use super::routes::{RouteCompiler, ServerContext};
 use super::tls_sides::TlsSides;
-use super::virtual_hosts::{self, bound_hosts, candidates};
+use super::virtual_hosts::{self, bound_hosts};
 use crate::config::gateway::TlsMode;
 use crate::config::virtual_service::{RouteDestination, VirtualService};
-use crate::config::{Diagnostic, Object, ResourceSet, Severity};
+use crate::config::{Diagnostic, Object, Severity};
 use crate::router::RouteTable;
 use crate::router::host::DomainError;
 use crate::snapshot::{
@@ -27,8 +27,8 @@ const LAST_GOOD: &str = "the last good certificate is served";
 
 /// What compiling the connections of a port needs.
 pub struct ConnectionCompiler<'c, 'r> {
-    /// The manifests.
-    pub resources: &'r ResourceSet,
+    /// The VirtualServices that count, in Istio's order.
+    pub candidates: &'c [&'r Object<VirtualService>],
     /// What else is known.
     pub options: &'c CompileOptions,
     /// Makes the destinations.
@@ -120,7 +120,7 @@ impl<'r> ConnectionCompiler<'_, 'r> {
             return;
         }
         let table = virtual_hosts::compile(
-            self.resources,
+            self.candidates,
             self.options,
             std::slice::from_ref(server),
             port.address.port(),
@@ -191,7 +191,7 @@ impl<'r> ConnectionCompiler<'_, 'r> {
             namespace: &options.namespace,
         };
         let mut has_route = false;
-        for candidate in candidates(self.resources, &options.namespace) {
+        for &candidate in self.candidates {
             if bound_hosts(candidate, server, options).is_empty() {
                 continue;
             }
@@ -332,43 +332,35 @@ impl<'r> ConnectionCompiler<'_, 'r> {
     fn server_tls(&mut self, server: &BoundServer<'r>) -> Option<Arc<ServerTls>> {
         let name = server.table_name();
         let asked = format!("{:?}", server.server.tls);
-        match credentials::server_settings(server.server, server.gateway, self.credentials) {
-            Err(missing) => {
-                let mut missing = *missing;
-                let last = self.sides.borrow_mut().last_server(&name, &asked);
-                if last.is_some() {
-                    missing.message = missing.message.replace(HANDSHAKES_FAIL, LAST_GOOD);
-                }
-                self.diagnostics.push(missing);
+        let mut sides = self.sides.borrow_mut();
+        let last = sides.last_server(&name, &asked);
+        let effect = if last.is_some() { LAST_GOOD } else { HANDSHAKES_FAIL };
+        let settings =
+            credentials::server_settings(server.server, server.gateway, self.credentials, effect);
+        let made = settings.and_then(|settings| {
+            sides.server(&name, &asked, settings).map_err(|error| {
+                Box::new(server.gateway.diagnostic(
+                    Severity::Warning,
+                    "IST0161",
+                    &format!("spec.servers[{}].tls", server.position()),
+                    &format!("{error}: {effect}"),
+                    None,
+                ))
+            })
+        });
+        match made {
+            Ok(side) => Some(side),
+            Err(found) => {
+                self.diagnostics.push(*found);
                 last
             }
-            Ok(settings) => match self.sides.borrow_mut().server(&name, &asked, settings) {
-                Ok(side) => Some(side),
-                Err((error, last)) => {
-                    let after = if last.is_some() { LAST_GOOD } else { HANDSHAKES_FAIL };
-                    self.diagnostics.push(server.gateway.diagnostic(
-                        Severity::Warning,
-                        "IST0161",
-                        &format!("spec.servers[{}].tls", server.position()),
-                        &format!("{error}: {after}"),
-                        None,
-                    ));
-                    last
-                }
-            },
         }
     }
 
     /// Of two servers with one name Envoy would refuse the whole port; here the first is kept
     /// (behaviour 2.3.2).
     fn left_out(&mut self, server: &BoundServer<'_>, taken: &str) {
-        self.diagnostics.push(server.gateway.diagnostic(
-            Severity::Warning,
-            "RNG0208",
-            &format!("spec.servers[{}]", server.position()),
-            &format!("the server is left out: {taken}"),
-            Some("give it a port or hosts of its own"),
-        ));
+        self.diagnostics.push(server.left_out(&format!("the server is left out: {taken}")));
     }
 }
 

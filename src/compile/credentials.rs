@@ -118,17 +118,18 @@ fn unsupported(name: &str) -> Missing {
     ("RNG0100", format!("not honoured yet: `{name}` is not read"))
 }
 
-/// Settings of a server that ends TLS. The error is the warning that its handshakes fail, and why; where
-/// validation saw it, it has told the same with the same code and field.
+/// Settings of a server that ends TLS. The error is the warning why there are none, and that they come to
+/// `effect`; where validation saw it, it has told the same with the same code and field.
 pub fn server_settings(
     server: &Server,
     gateway: &Object<Gateway>,
     credentials: &Credentials<'_>,
+    effect: &str,
 ) -> Result<ServerSettings, Box<Diagnostic>> {
     let index = gateway.spec.servers.iter().position(|own| std::ptr::eq(own, server));
     let field = format!("spec.servers[{}]", index.unwrap_or_default());
     let error = |field: &str, (code, reason): Missing| {
-        let message = format!("{reason}: {HANDSHAKES_FAIL}");
+        let message = format!("{reason}: {effect}");
         Box::new(gateway.diagnostic(Severity::Warning, code, field, &message, None))
     };
     let sources = server

@@ -59,6 +59,7 @@ impl PortKind {
 }
 
 /// A server of a Gateway on its port.
+#[derive(Clone, Copy)]
 pub struct BoundServer<'r> {
     /// The Gateway.
     pub gateway: &'r Object<Gateway>,
@@ -80,6 +81,13 @@ impl<'r> BoundServer<'r> {
     pub fn position(&self) -> usize {
         let servers = &self.gateway.spec.servers;
         servers.iter().position(|other| std::ptr::eq(other, self.server)).unwrap_or(0)
+    }
+
+    /// The finding that it is left out.
+    pub fn left_out(&self, message: &str) -> Diagnostic {
+        let field = format!("spec.servers[{}]", self.position());
+        let help = "give it a port or hosts of its own";
+        self.gateway.diagnostic(Severity::Warning, "RNG0208", &field, message, Some(help))
     }
 
     /// The server names that its TLS answers to, sorted; `*` makes them all (behaviour 2.4.5).
@@ -197,14 +205,10 @@ pub fn compile<'r>(
                 servers: Vec::new(),
                 taken: BTreeSet::new(),
             });
-            if let Err(reason) = port.take(BoundServer { gateway, server, number }, kind) {
-                diagnostics.push(gateway.diagnostic(
-                    Severity::Warning,
-                    "RNG0208",
-                    &format!("spec.servers[{index}]"),
-                    &format!("the server is left out, as in Istio: {reason}"),
-                    Some("give it a port or hosts of its own"),
-                ));
+            let bound = BoundServer { gateway, server, number };
+            if let Err(reason) = port.take(bound, kind) {
+                let message = format!("the server is left out, as in Istio: {reason}");
+                diagnostics.push(bound.left_out(&message));
             }
         }
     }

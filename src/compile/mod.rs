@@ -87,6 +87,7 @@ pub fn compile(
     let sides = RefCell::new(std::mem::take(kept_sides));
     let registry = Registry::new(resources, &options.namespace, &options.cluster_domain, answers);
     let ports = listeners::compile(resources, options, &mut diagnostics);
+    let candidates = virtual_hosts::candidates(resources, &options.namespace);
     let clusters = ClusterCompiler::new(resources, &registry, options, files, labels, &sides);
     let delegates = Delegates::new(resources, &options.cluster_domain);
     let mut routes = RouteCompiler::new(&options.cluster_domain, clusters, delegates);
@@ -97,7 +98,7 @@ pub fn compile(
     for port in clear {
         let number = port.address.port();
         let table = virtual_hosts::compile(
-            resources,
+            &candidates,
             options,
             &port.servers,
             number,
@@ -112,7 +113,7 @@ pub fn compile(
         snapshot.route_tables.push(table);
     }
     let mut connections = ConnectionCompiler {
-        resources,
+        candidates: &candidates,
         options,
         routes: &mut routes,
         credentials: &Credentials::new(resources, files, &options.namespace),

@@ -56,14 +56,13 @@ impl TlsSides {
     /// The side of the server `name`, which is asked for by a block that is written as `asked`.
     ///
     /// # Errors
-    /// The settings are bad; the second value is what is served on with (see
-    /// [`TlsSides::last_server`]).
+    /// The settings are bad. What may be served on with is [`TlsSides::last_server`].
     pub fn server(
         &mut self,
         name: &str,
         asked: &str,
         settings: ServerSettings,
-    ) -> Result<Arc<ServerTls>, (TlsError, Option<Arc<ServerTls>>)> {
+    ) -> Result<Arc<ServerTls>, TlsError> {
         let known = self.servers.sides.get_mut(name);
         if let Some(known) = known {
             known.round = self.round;
@@ -72,16 +71,11 @@ impl TlsSides {
                 return Ok(Arc::clone(&known.side));
             }
         }
-        match ServerTls::new(&settings) {
-            Ok(side) => {
-                let side = Arc::new(side);
-                let asked = asked.to_owned();
-                let kept = Side { asked, settings, side: Arc::clone(&side), round: self.round };
-                self.servers.sides.insert(name.to_owned(), kept);
-                Ok(side)
-            }
-            Err(error) => Err((error, self.last_server(name, asked))),
-        }
+        let side = Arc::new(ServerTls::new(&settings)?);
+        let asked = asked.to_owned();
+        let kept = Side { asked, settings, side: Arc::clone(&side), round: self.round };
+        self.servers.sides.insert(name.to_owned(), kept);
+        Ok(side)
     }
 
     /// The last good side of the server `name`, for when what it is made of is bad or gone. Only while the

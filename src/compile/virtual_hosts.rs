@@ -39,23 +39,22 @@ impl Domains {
     }
 }
 
-/// The route table of `servers`, which share it, behind `port`.
+/// The route table of `servers`, which share it, behind `port`, of the [`candidates`].
 pub fn compile<'r>(
-    resources: &'r ResourceSet,
+    candidates: &[&'r Object<VirtualService>],
     options: &CompileOptions,
     servers: &[BoundServer<'_>],
     port: u16,
     routes: &mut RouteCompiler<'r>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> RouteTable {
-    let candidates = candidates(resources, &options.namespace);
     let mut domains = Domains::default();
     // The routes of a VirtualService are made once per Gateway, with the number of the first server
     // of it that matches (behaviour 3.2.7).
     let mut made: HashMap<(usize, String), Routes> = HashMap::new();
     for server in servers {
         let redirects = server.server.redirects_to_https();
-        for (index, candidate) in candidates.iter().enumerate() {
+        for (index, &candidate) in candidates.iter().enumerate() {
             let hosts = bound_hosts(candidate, server, options);
             if hosts.is_empty() {
                 continue;

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::http::authority;
+
 /// A request that is asked about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Asked {
@@ -148,10 +150,7 @@ impl Asked {
     pub fn host(&self) -> String {
         let text = String::from_utf8_lossy(&self.head);
         let host = text.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
-        match host.rsplit_once(':') {
-            Some((name, port)) if !port.ends_with(']') => name.to_owned(),
-            _ => host.to_owned(),
-        }
+        String::from_utf8_lossy(authority::host(host.as_bytes())).into_owned()
     }
 
     /// Its fields after the host, one of each line.

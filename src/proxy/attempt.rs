@@ -12,6 +12,7 @@ use super::error::ProxyError;
 use super::http2_upstream;
 use super::proxy_protocol;
 use super::scratch::Scratch;
+use crate::http::authority;
 use crate::ids::ClusterId;
 use crate::net::Stream;
 use crate::snapshot::{Cluster, ClusterTls};
@@ -272,24 +273,26 @@ async fn new_connection(
             count_closed_idle(context, 1);
             continue;
         }
-        let freed = match wanted.limit {
-            Duration::MAX => pool.freed().await,
-            limit => match crate::net::within(limit, pool.freed()).await {
-                Some(freed) => freed,
-                None => return Err(ProxyError::UpstreamConnectTimeout),
-            },
-        };
-        if let Some(Freed::Connection(mut connection)) = freed {
+        if let Some(Freed::Connection(mut connection)) = in_time(wanted.limit, pool.freed()).await?
+        {
             // It is in use, and goes on so.
             if purpose.is_served_by(&connection.purpose) && connection.is_quiet() {
                 context.count(|counters, _| counters.upstream_reused += 1);
                 return Ok((connection, true));
             }
-            context.count(|counters, gauges| {
-                counters.upstream_closed += 1;
-                gauges.upstream_active -= 1;
-            });
+            count_closed(context);
         }
+    }
+}
+
+/// Wait for a connection, at most for `limit`.
+pub(super) async fn in_time<T>(
+    limit: Duration,
+    waiting: impl Future<Output = T>,
+) -> Result<T, ProxyError> {
+    match limit {
+        Duration::MAX => Ok(waiting.await),
+        limit => crate::net::within(limit, waiting).await.ok_or(ProxyError::UpstreamConnectTimeout),
     }
 }
 
@@ -369,9 +372,7 @@ fn host_of(head: &[u8]) -> Option<&[u8]> {
         let (name, value) = line.split_at_checked(5)?;
         name.eq_ignore_ascii_case(b"host:").then(|| value.trim_ascii())
     })?;
-    let after_address = value.iter().rposition(|byte| *byte == b']').map_or(0, |at| at + 1);
-    let port = value[after_address..].iter().position(|byte| *byte == b':');
-    Some(port.map_or(value, |at| &value[..after_address + at]))
+    Some(authority::host(value))
 }
 
 async fn new_http1(

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::attempt::{self, Endpoint, Wanted};
+use super::attempt::{self, Endpoint, Wanted, in_time};
 use super::context::WorkerContext;
 use super::downstream::Downstream;
 use super::error::ProxyError;
@@ -111,13 +111,6 @@ pub(super) async fn on_new_connection(
             opening.failed();
             Err(error)
         }
-    }
-}
-
-async fn in_time<T>(limit: Duration, waiting: impl Future<Output = T>) -> Result<T, ProxyError> {
-    match limit {
-        Duration::MAX => Ok(waiting.await),
-        limit => crate::net::within(limit, waiting).await.ok_or(ProxyError::UpstreamConnectTimeout),
     }
 }
 

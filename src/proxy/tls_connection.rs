@@ -140,16 +140,14 @@ async fn shake_hands(
         context.buffers.give(received);
         return Err(HandshakeFailure::NoServer);
     }
+    let (listener, of_mesh) = (Rc::clone(slot), chain.of_mesh);
+    let bytes = |stream, received| {
+        let (server_name, replica) = (hello.server_name.clone(), Rc::clone(&replica));
+        let bytes = Bytes { stream, listener, received, server_name, of_mesh, replica, position };
+        Ok(Opened::Bytes(Box::new(bytes)))
+    };
     if !chain.ends_tls {
-        return Ok(Opened::Bytes(Box::new(Bytes {
-            stream: socket,
-            listener: Rc::clone(slot),
-            received,
-            server_name: hello.server_name,
-            of_mesh: chain.of_mesh,
-            replica: Rc::clone(&replica),
-            position,
-        })));
+        return bytes(socket, received);
     }
     let Some(tls) = &chain.tls else {
         context.buffers.give(received);
@@ -166,15 +164,7 @@ async fn shake_hands(
             let downstream = Downstream::over_tls(stream, peer, Rc::clone(slot), Rc::new(info));
             Ok(Opened::Requests(context.downstreams.insert(downstream)))
         }
-        ChainContent::Connection(_) => Ok(Opened::Bytes(Box::new(Bytes {
-            stream,
-            listener: Rc::clone(slot),
-            received: Buffer::idle(),
-            server_name: hello.server_name,
-            of_mesh: chain.of_mesh,
-            replica: Rc::clone(&replica),
-            position,
-        }))),
+        ChainContent::Connection(_) => bytes(stream, Buffer::idle()),
     }
 }
 

@@ -31,6 +31,16 @@ pub fn routes(name: &str, hosts: &str, gateways: &str, to: &str) -> String {
     )
 }
 
+/// The manifests of `a.com` in TLS before `upstream`, with a certificate of `authority`.
+pub fn simple(upstream: &Upstream, authority: &Authority) -> [String; 4] {
+    [
+        gateway("g", &server("https", "{mode: SIMPLE, credentialName: cert}", "a.com")),
+        routes("a", "a.com", "g", "hello"),
+        service("hello", &[upstream.address]),
+        secret_of("cert", &authority.issue(&["a.com"])),
+    ]
+}
+
 /// A gateway whose port 443 is at the address that comes with it.
 pub fn start(manifests: &[String], arguments: &[&str]) -> (Gateway, SocketAddr) {
     let port = free_port();
@@ -46,12 +56,7 @@ pub fn start(manifests: &[String], arguments: &[&str]) -> (Gateway, SocketAddr) 
 fn requests_in_tls_are_served() {
     let upstream = Upstream::start("hello");
     let authority = Authority::new();
-    let manifests = [
-        gateway("g", &server("https", "{mode: SIMPLE, credentialName: cert}", "a.com")),
-        routes("a", "a.com", "g", "hello"),
-        service("hello", &[upstream.address]),
-        secret_of("cert", &authority.issue(&["a.com"])),
-    ];
+    let manifests = simple(&upstream, &authority);
     let (gateway, address) = start(&manifests, &["--access-log", "-"]);
     let mut client =
         connect(address, "a.com", &authority.client(None, &["http/1.1"])).expect("TLS");
@@ -73,12 +78,7 @@ fn requests_in_tls_are_served() {
 fn big_bodies_go_both_ways() {
     let upstream = Upstream::echo();
     let authority = Authority::new();
-    let manifests = [
-        gateway("g", &server("https", "{mode: SIMPLE, credentialName: cert}", "a.com")),
-        routes("a", "a.com", "g", "hello"),
-        service("hello", &[upstream.address]),
-        secret_of("cert", &authority.issue(&["a.com"])),
-    ];
+    let manifests = simple(&upstream, &authority);
     let (_gateway, address) = start(&manifests, &[]);
     let mut client = connect(address, "a.com", &authority.client(None, &[])).expect("TLS");
     let body = crate::support::pattern(5 * 1024 * 1024);
@@ -332,12 +332,7 @@ fn sessions_are_resumed_on_any_worker_but_not_at_another_server() {
 fn what_is_no_tls_is_closed() {
     let upstream = Upstream::start("hello");
     let authority = Authority::new();
-    let manifests = [
-        gateway("g", &server("https", "{mode: SIMPLE, credentialName: cert}", "a.com")),
-        routes("a", "a.com", "g", "hello"),
-        service("hello", &[upstream.address]),
-        secret_of("cert", &authority.issue(&["a.com"])),
-    ];
+    let manifests = simple(&upstream, &authority);
     let (gateway, address) = start(&manifests, &[]);
     let mut raw = crate::support::raw::Raw::connect(address);
     raw.send("GET / HTTP/1.1\r\nHost: a.com\r\n\r\n");
@@ -351,12 +346,7 @@ fn what_is_no_tls_is_closed() {
 fn the_clients_of_openssl_are_served() {
     let upstream = Upstream::start("hello");
     let authority = Authority::new();
-    let manifests = [
-        gateway("g", &server("https", "{mode: SIMPLE, credentialName: cert}", "a.com")),
-        routes("a", "a.com", "g", "hello"),
-        service("hello", &[upstream.address]),
-        secret_of("cert", &authority.issue(&["a.com"])),
-    ];
+    let manifests = simple(&upstream, &authority);
     let (_gateway, address) = start(&manifests, &[]);
     let directory = tempfile::TempDir::new().expect("a directory");
     let ca = directory.path().join("ca.pem");

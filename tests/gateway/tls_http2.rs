@@ -16,7 +16,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use crate::support::manifests::{any_host, policy, service};
 use crate::support::tls::{Authority, Pair, connect, get, secret, secret_of, status};
 use crate::support::{Gateway, Upstream, block_on};
-use crate::tls::{gateway, routes, server, start};
+use crate::tls::{gateway, routes, server, simple, start};
 
 /// A client that has shaken hands and agreed on HTTP/2.
 async fn client(
@@ -85,12 +85,7 @@ fn requests_come_by_alpn_and_a_coalesced_one_is_sent_on() {
 fn many_streams_share_a_connection_in_tls() {
     let upstream = Upstream::start("hello");
     let authority = Authority::new();
-    let manifests = [
-        gateway("g", &server("https", "{mode: SIMPLE, credentialName: cert}", "a.com")),
-        routes("a", "a.com", "g", "hello"),
-        service("hello", &[upstream.address]),
-        secret_of("cert", &authority.issue(&["a.com"])),
-    ];
+    let manifests = simple(&upstream, &authority);
     let (_gateway, address) = start(&manifests, &[]);
     block_on(async {
         let sender = client(address, "a.com", authority.client(None, &["h2"])).await;
@@ -198,12 +193,7 @@ fn upstreams_speak_http2_in_tls() {
 fn http1_is_spoken_by_those_who_do_not_offer_more() {
     let upstream = Upstream::start("hello");
     let authority = Authority::new();
-    let manifests = [
-        gateway("g", &server("https", "{mode: SIMPLE, credentialName: cert}", "a.com")),
-        routes("a", "a.com", "g", "hello"),
-        service("hello", &[upstream.address]),
-        secret_of("cert", &authority.issue(&["a.com"])),
-    ];
+    let manifests = simple(&upstream, &authority);
     let (_gateway, address) = start(&manifests, &[]);
     for protocols in [&[][..], &["http/1.1"]] {
         let mut client =

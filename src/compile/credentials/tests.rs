@@ -65,10 +65,12 @@ fn settings(text: &str, missing: &str) -> Result<ServerSettings, (String, &'stat
     let files = files(&resources, missing);
     let credentials = Credentials::new(&resources, &files, "istio-system");
     let gateway = resources.gateways().next().expect("a Gateway");
-    server_settings(&gateway.spec.servers[1], gateway, &credentials).map_err(|found| {
-        assert_eq!(found.severity, Severity::Warning);
-        (found.field, found.code, found.message)
-    })
+    server_settings(&gateway.spec.servers[1], gateway, &credentials, HANDSHAKES_FAIL).map_err(
+        |found| {
+            assert_eq!(found.severity, Severity::Warning);
+            (found.field, found.code, found.message)
+        },
+    )
 }
 
 #[track_caller]
