@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// HTTP/2 allocates for each request (`docs/decisions/0005-allocator.md`).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     ringress::cli::main()
 }

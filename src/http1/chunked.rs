@@ -11,6 +11,8 @@ use super::connection::starts_with_ignore_case;
 
 /// Hexadecimal digits of a chunk size, leading zeros included.
 const SIZE_DIGITS_MAX: u8 = 16;
+/// Room for the trailers of a message that has some: those of gRPC are two short lines.
+const TRAILER_BYTES_USUAL: usize = 64;
 
 /// Why a chunked body is refused. The message can not be completed: close both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -180,6 +182,23 @@ impl ChunkedDecoder {
                 }
                 self.state = State::DataCr;
             }
+            read += match self.state {
+                State::TrailerStart | State::TrailerLine => self.trailer_text(&buffer[read..])?,
+                State::DataCr if buffer[read..].starts_with(b"\r\n") => {
+                    self.state = State::Size { digits: 0 };
+                    2
+                }
+                _ => 0,
+            };
+            if self.state == (State::Size { digits: 0 })
+                && let Some((size, bytes)) = usual_size_line(&buffer[read..])
+            {
+                self.size = size;
+                self.chunk_extension_bytes = 0;
+                self.state = if size == 0 { State::TrailerStart } else { State::Data };
+                read += bytes;
+                continue;
+            }
             let Some(byte) = buffer.get(read) else {
                 break;
             };
@@ -263,6 +282,24 @@ impl ChunkedDecoder {
         Ok(next)
     }
 
+    /// Take what of a trailer line is at the start of `bytes`, unless something in it is wrong: that is
+    /// found byte by byte. Returns how much was taken.
+    fn trailer_text(&mut self, bytes: &[u8]) -> Result<usize, ChunkError> {
+        let count = memchr::memchr(b'\r', bytes).unwrap_or(bytes.len());
+        let text = &bytes[..count];
+        if count == 0 || !text.iter().all(|byte| is_text(*byte)) {
+            return Ok(0);
+        }
+        self.trailer_bytes += count;
+        if self.trailer_bytes > TRAILER_BYTES_MAX {
+            return Err(ChunkError::TrailersTooLarge);
+        }
+        self.trailers.reserve(count.max(TRAILER_BYTES_USUAL));
+        self.trailers.extend_from_slice(text);
+        self.state = State::TrailerLine;
+        Ok(count)
+    }
+
     fn trailer_byte(&mut self, byte: u8) -> Result<State, ChunkError> {
         if byte == b'\n' {
             return Err(ChunkError::LineEnd);
@@ -300,11 +337,33 @@ impl ChunkedDecoder {
         let value_start = self.line_start + colon + 1;
         let length = self.trailers.len();
         self.trailers.truncate(length - trailing);
-        self.trailers.splice(value_start..value_start + leading, [b' ']);
+        if leading != 1 || self.trailers[value_start] != b' ' {
+            self.trailers.splice(value_start..value_start + leading, [b' ']);
+        }
         self.trailers.extend_from_slice(b"\r\n");
         self.line_start = self.trailers.len();
         Ok(())
     }
+}
+
+/// A size line of up to seven digits without an extension, and its length: what nearly every one is. All
+/// others are read byte by byte.
+#[inline]
+fn usual_size_line(bytes: &[u8]) -> Option<(u64, usize)> {
+    let mut size = 0;
+    for (digits, byte) in bytes.iter().take(8).enumerate() {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'A'..=b'F' => byte - b'A' + 10,
+            b'\r' if digits > 0 && bytes.get(digits + 1) == Some(&b'\n') => {
+                return Some((size, digits + 2));
+            }
+            _ => return None,
+        };
+        size = size << 4 | u64::from(digit);
+    }
+    None
 }
 
 #[inline]
@@ -345,6 +404,7 @@ fn is_forwarded_trailer(name: &[u8]) -> bool {
         &[b"content-", b"if-", b"proxy-", b"x-envoy-", b"x-forwarded-", b"x-istio-"];
     match KnownHeader::from_name(name) {
         KnownHeader::GrpcStatus => true,
+        KnownHeader::Other if starts_with_ignore_case(name, b"grpc-") => true,
         KnownHeader::Other => {
             !DROPPED.iter().any(|dropped| name.eq_ignore_ascii_case(dropped))
                 && !DROPPED_PREFIXES.iter().any(|prefix| starts_with_ignore_case(name, prefix))
@@ -378,6 +438,7 @@ pub fn write_chunk_head(out: &mut [u8; CHUNK_HEAD_BYTES_MAX], payload_bytes: usi
 /// Write the last chunk, the `trailers` (`name: value\r\n…`, possibly none, as [`ChunkedDecoder::trailers`] gives them) and the final empty
 /// line.
 pub fn write_last_chunk(out: &mut Vec<u8>, trailers: &[u8]) {
+    out.reserve(5 + trailers.len());
     out.extend_from_slice(b"0\r\n");
     out.extend_from_slice(trailers);
     out.extend_from_slice(b"\r\n");

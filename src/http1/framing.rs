@@ -111,8 +111,28 @@ impl<'b> Facts<'b> {
         Ok(())
     }
 
-    #[cold]
+    #[inline]
     fn transfer_encoding(
+        &mut self,
+        head: &[u8],
+        version: Version,
+        name: &[u8],
+        value: &[u8],
+    ) -> Result<(), Fault> {
+        let is_usual = version == Version::Http11
+            && !self.chunked
+            && head
+                .get(offset(head, name) + name.len()..)
+                .is_some_and(|rest| rest.starts_with(b": chunked\r\n"));
+        if is_usual {
+            self.chunked = true;
+            return Ok(());
+        }
+        self.unusual_transfer_encoding(head, version, name, value)
+    }
+
+    #[cold]
+    fn unusual_transfer_encoding(
         &mut self,
         head: &[u8],
         version: Version,

@@ -6,15 +6,17 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use h2::{RecvStream, SendStream};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 
-use super::io_error;
-use crate::http::BodyLength;
+use super::{fields, io_error};
+use crate::http::{BodyLength, KnownHeader};
 use crate::http1::ChunkedDecoder;
 use crate::http1::chunked::write_chunk_head;
 
 /// Room that the frame of a chunk needs at most: 16 digits and two line ends.
 const CHUNK_FRAME_BYTES: usize = 20;
+/// Room that the end of a body usually needs, its trailers included.
+const END_BYTES: usize = 128;
 /// Payload of a chunk that is made for a reader with less room than a frame.
 const SMALL_CHUNK_BYTES: usize = 1024;
 /// Bytes that are taken of a send at once.
@@ -176,6 +178,7 @@ impl Arriving {
                 let trailers = ready!(stream.poll_trailers(task)).map_err(io_error)?;
                 self.ended = true;
                 if self.framing == Framing::Chunked {
+                    self.text.reserve(END_BYTES);
                     self.text.extend_from_slice(b"0\r\n");
                     write_trailers(&mut self.text, trailers.as_ref());
                     self.text.extend_from_slice(b"\r\n");
@@ -202,9 +205,10 @@ fn read_trailers(text: &[u8]) -> HeaderMap {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let Some(colon) = memchr::memchr(b':', line) else { continue };
         let value = line[colon + 1..].trim_ascii();
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(value))
-        {
+        if let (Ok(name), Ok(value)) = (
+            fields::name(KnownHeader::from_name(&line[..colon]), &line[..colon]),
+            HeaderValue::from_bytes(value),
+        ) {
             trailers.append(name, value);
         }
     }

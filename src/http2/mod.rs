@@ -6,11 +6,12 @@
 //! * [`client`]: a connection to an endpoint, shared by many requests;
 //! * [`StreamIo`]: the bytes of a connection, as the crate wants them.
 //!
-//! Private files: `request_head` and `response_head` turn heads from one version to the other, `body`
-//! the bytes behind them, `flood` counts frames that cost more than they bring.
+//! Private files: `request_head` and `response_head` turn heads from one version to the other, `fields`
+//! their fields, `body` the bytes behind them, `flood` counts frames that cost more than they bring.
 
 mod body;
 pub mod client;
+mod fields;
 mod flood;
 mod io;
 mod request_head;

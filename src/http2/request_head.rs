@@ -1,12 +1,14 @@
 //! Request heads from HTTP/2 to HTTP/1.1 and back (RFC 9113 section 8.3, RFC 8441).
 
+use bytes::Bytes;
 use data_encoding::BASE64;
 use h2::ext::Protocol;
 use http::header::{CONTENT_LENGTH, COOKIE, HOST, TE};
 use http::request::Parts;
-use http::uri::Scheme;
+use http::uri::{self, Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
 
+use super::fields;
 use crate::http::{HeaderField, KnownHeader};
 use crate::http1::{ParsedRequest, is_hop_by_hop};
 
@@ -173,6 +175,10 @@ pub(super) enum Untranslatable {
 /// Append a path or a query. Bytes that no URI has (RFC 3986 section 2) but HTTP/1 clients send all the
 /// same become `%XX`, which means the same: a request must not fail on its way for them.
 fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
+    let is_plain = |byte: &u8| !matches!(byte, b'<' | b'>' | b'`' | b'#' | ..=b' ' | 0x7f..);
+    if text.iter().all(is_plain) {
+        return out.extend_from_slice(text);
+    }
     for byte in text {
         match byte {
             b'<' | b'>' | b'`' | b'#' | ..=b' ' | 0x7f.. => {
@@ -191,43 +197,47 @@ pub(super) fn from_http1(parsed: &ParsedRequest<'_>) -> Result<Request<()>, Untr
     let is_proto = |field: &&HeaderField<'_>| field.known == KnownHeader::XForwardedProto;
     let is_https = head.headers.iter().find(is_proto).is_some_and(|field| field.value == b"https");
     let scheme = if is_https { Scheme::HTTPS } else { Scheme::HTTP };
-    let mut target = Vec::with_capacity(head.path.len() + 1 + head.query.map_or(0, <[u8]>::len));
-    push_escaped(&mut target, head.path);
-    if let Some(query) = head.query {
-        target.push(b'?');
-        push_escaped(&mut target, query);
-    }
-    let uri = Uri::builder()
-        .scheme(scheme)
-        .authority(head.authority)
-        .path_and_query(target)
-        .build()
-        .map_err(|_| Untranslatable::Target)?;
     let method = match parsed.upgrade {
         Some(_) => Method::CONNECT,
         None => Method::from_bytes(head.method).map_err(|_| Untranslatable::Method)?,
     };
     let mut request = Request::new(());
     *request.method_mut() = method;
-    *request.uri_mut() = uri;
     *request.version_mut() = http::Version::HTTP_2;
     let tunnel = parsed.upgrade.is_some();
-    for field in head.headers {
-        if is_left_out(field) || tunnel && is_of_handshake(field.name) {
-            continue;
-        }
-        let name = HeaderName::from_bytes(field.name).map_err(|_| Untranslatable::Field)?;
-        let value = HeaderValue::from_bytes(field.value).map_err(|_| Untranslatable::Field)?;
-        request.headers_mut().append(name, value);
+    let is_kept =
+        |field: &HeaderField<'_>| !(is_left_out(field) || tunnel && is_of_handshake(field.name));
+    let values: usize = head.headers.iter().map(|field| field.value.len()).sum();
+    let target_bytes = head.path.len() + 1 + head.query.map_or(0, <[u8]>::len);
+    let mut text = Vec::with_capacity(head.authority.len() + target_bytes + values);
+    text.extend_from_slice(head.authority);
+    push_escaped(&mut text, head.path);
+    if let Some(query) = head.query {
+        text.push(b'?');
+        push_escaped(&mut text, query);
     }
+    let (mut text, mut headers) =
+        fields::map(text, head.headers, 1, is_kept).map_err(|_| Untranslatable::Field)?;
+    let authority = text.split_to(head.authority.len());
+    *request.uri_mut() = uri(scheme, authority, text).map_err(|_| Untranslatable::Target)?;
     if parsed.te_trailers {
-        request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(TE, HeaderValue::from_static("trailers"));
     }
+    *request.headers_mut() = headers;
     if let Some(protocol) = parsed.upgrade {
         let protocol = std::str::from_utf8(protocol).map_err(|_| Untranslatable::Field)?;
         request.extensions_mut().insert(Protocol::from(protocol));
     }
     Ok(request)
+}
+
+/// The parts of the target as the crate wants them.
+fn uri(scheme: Scheme, authority: Bytes, path_and_query: Bytes) -> Result<Uri, http::Error> {
+    let mut parts = uri::Parts::default();
+    parts.scheme = Some(scheme);
+    parts.authority = Some(Authority::from_maybe_shared(authority)?);
+    parts.path_and_query = Some(PathAndQuery::from_maybe_shared(path_and_query)?);
+    Ok(Uri::from_parts(parts)?)
 }
 
 /// `Sec-WebSocket-Key` has no meaning in HTTP/2 (RFC 8441 section 5).

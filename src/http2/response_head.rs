@@ -1,9 +1,10 @@
 //! Response heads from HTTP/1.1 to HTTP/2 and back (RFC 9113 section 8.3.2, RFC 8441).
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{Response, StatusCode};
 
-use crate::http::{BodyLength, KnownHeader};
+use super::fields;
+use crate::http::{BodyLength, HeaderField, KnownHeader};
 use crate::http1::encode::{status_reason, write_status_line};
 use crate::http1::{ParsedResponse, is_hop_by_hop};
 
@@ -22,17 +23,14 @@ pub(super) fn from_http1(parsed: &ParsedResponse<'_>) -> Result<Response<()>, Un
     // A head that says how a call ended has nothing behind it, and gRPC clients want no length.
     let ends_call = parsed.body == BodyLength::Empty
         && head.headers.iter().any(|field| field.known == KnownHeader::GrpcStatus);
-    for field in head.headers {
-        let left_out = is_hop_by_hop(field)
+    let is_kept = |field: &HeaderField<'_>| {
+        !(is_hop_by_hop(field)
             || field.known == KnownHeader::ContentLength && (ends_call || switching)
-            || switching && field.name.eq_ignore_ascii_case(b"sec-websocket-accept");
-        if left_out {
-            continue;
-        }
-        let name = HeaderName::from_bytes(field.name).map_err(|_| Untranslatable)?;
-        let value = HeaderValue::from_bytes(field.value).map_err(|_| Untranslatable)?;
-        response.headers_mut().append(name, value);
-    }
+            || switching && field.name.eq_ignore_ascii_case(b"sec-websocket-accept"))
+    };
+    let (_, headers) =
+        fields::map(Vec::new(), head.headers, 0, is_kept).map_err(|_| Untranslatable)?;
+    *response.headers_mut() = headers;
     Ok(response)
 }
 

@@ -104,12 +104,21 @@ impl PeerText {
 impl Downstream {
     /// A connection that was just accepted.
     pub fn new(stream: Stream, peer: SocketAddr, listener: Rc<ListenerSlot>) -> Downstream {
+        Downstream::of(stream, peer, PeerText::new(peer.ip()), listener)
+    }
+
+    fn of(
+        stream: Stream,
+        peer: SocketAddr,
+        peer_text: PeerText,
+        listener: Rc<ListenerSlot>,
+    ) -> Downstream {
         Downstream {
             stream,
             peer,
             listener,
             http2: false,
-            peer_text: PeerText::new(peer.ip()),
+            peer_text,
             phase: Cell::new(Phase::Idle),
             deadline_ms: Cell::new(u64::MAX),
             send_deadline_ms: Cell::new(u64::MAX),
@@ -154,7 +163,8 @@ impl Downstream {
     pub fn of_http2(stream: Stream, parent: &Downstream) -> Downstream {
         let listener = Rc::clone(&parent.listener);
         let tls = parent.tls.clone();
-        Downstream { http2: true, tls, ..Downstream::new(stream, parent.peer, listener) }
+        let text = parent.peer_text;
+        Downstream { http2: true, tls, ..Downstream::of(stream, parent.peer, text, listener) }
     }
 
     /// What the TLS handshake agreed on; none: the connection is in clear text.

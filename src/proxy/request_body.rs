@@ -16,6 +16,8 @@ use crate::net::{Buffer, Stream};
 
 /// From this many bytes on a large buffer pays.
 const LARGE_BODY_BYTES: u64 = 64 * 1024;
+/// Bytes of a last chunk without trailers.
+const LAST_CHUNK_FRAME_BYTES: usize = 5;
 
 /// What of a request's body is still to come.
 pub enum RequestBody {
@@ -157,12 +159,14 @@ pub fn frame_chunk(buffer: &mut Buffer, last: Option<&[u8]>) -> Option<Vec<u8>> 
         debug_assert!(framed, "a receive leaves room for the chunk's frame");
     }
     let trailers = last?;
-    if trailers.is_empty() && buffer.append(b"0\r\n\r\n") {
+    if buffer.spare() >= LAST_CHUNK_FRAME_BYTES + trailers.len() {
+        let framed = buffer.append(b"0\r\n") && buffer.append(trailers) && buffer.append(b"\r\n");
+        debug_assert!(framed, "there was room for it");
         return None;
     }
     let mut end = Vec::new();
     write_last_chunk(&mut end, trailers);
-    if buffer.append(&end) { None } else { Some(end) }
+    Some(end)
 }
 
 /// Stream the rest of the body from the client to the upstream. `input` is what the client's
