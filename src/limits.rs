@@ -60,6 +60,10 @@ pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// Bytes of a response's body that an upstream may send on one stream before the client takes them. A
 /// client that reads nothing holds as much per stream: a quarter of what it may send itself.
 pub const HTTP2_UPSTREAM_WINDOW_BYTES: u32 = 64 * 1024;
+/// Streams of a client's connection whose responses may wait for it in buffers of
+/// [`LARGE_BUFFER_BYTES`]: a mebibyte together. Those that begin while there are more have
+/// [`BUFFER_BYTES`].
+pub const HTTP2_LARGE_BUFFERS_MAX: usize = 8;
 /// Bytes of one stream that are framed and wait for the socket: two frames of the usual size, of which
 /// one can be filled while the other leaves.
 pub const HTTP2_SEND_BUFFER_BYTES: usize = 32 * 1024;

@@ -19,8 +19,8 @@ const CHUNK_FRAME_BYTES: usize = 20;
 const END_BYTES: usize = 128;
 /// Payload of a chunk that is made for a reader with less room than a frame.
 const SMALL_CHUNK_BYTES: usize = 1024;
-/// Bytes that are taken of a send at once.
-const PIECE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of chunks that are taken of a send at once: while the peer does not take them they are held twice.
+const PIECE_BYTES_MAX: usize = 16 * 1024;
 
 /// How the bytes of a body stand in HTTP/1.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,7 +222,7 @@ enum Length {
     Open,
 }
 
-/// Bytes of a send that were taken apart, and wait for the peer to take them.
+/// Chunks that were taken apart, and wait for the peer to take them.
 struct Held {
     payload: Bytes,
     /// Bytes of the send that they stand for.
@@ -276,74 +276,82 @@ impl Leaving {
             // Behind the end of a message there is nothing to be sent.
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
+        let left = match &mut self.length {
+            Length::Chunked(_) => return self.poll_chunked(task, bytes),
+            Length::Fixed(left) => Some(left),
+            Length::Open => None,
+        };
+        let most =
+            left.as_ref().map_or(usize::MAX, |left| usize::try_from(**left).unwrap_or(usize::MAX));
+        let wanted = bytes.len().min(most);
+        if wanted == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        // What the peer does not take stays where it is.
+        let room = ready!(poll_room(&mut self.stream, task, wanted))?;
+        let payload = &bytes[..wanted.min(room)];
+        let last = left.is_some_and(|left| {
+            *left -= payload.len() as u64;
+            *left == 0
+        });
+        self.stream.send_data(Bytes::copy_from_slice(payload), last).map_err(io_error)?;
+        self.ended |= last;
+        Poll::Ready(Ok(payload.len()))
+    }
+
+    fn poll_chunked(&mut self, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Length::Chunked(decoder) = &mut self.length else { return Poll::Ready(Ok(0)) };
         let mut held = match self.held.take() {
             Some(held) => held,
-            None => self.take_apart(bytes)?,
-        };
-        while !held.payload.is_empty() {
-            self.stream.reserve_capacity(held.payload.len());
-            let capacity = self.stream.capacity();
-            if capacity == 0 {
-                match self.stream.poll_capacity(task) {
-                    Poll::Ready(Some(Ok(_))) => continue,
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(io_error(error))),
-                    Poll::Ready(None) => {
-                        return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-                    }
-                    Poll::Pending => {
-                        self.held = Some(held);
-                        return Poll::Pending;
-                    }
-                }
-            }
-            let piece = held.payload.split_to(capacity.min(held.payload.len()));
-            let last = held.payload.is_empty() && self.ends_with_data();
-            self.stream.send_data(piece, last).map_err(io_error)?;
-            self.ended |= last;
-        }
-        if !self.ended {
-            match &self.length {
-                Length::Chunked(decoder) if decoder.is_done() => {
-                    let trailers = read_trailers(decoder.trailers());
-                    self.ended = true;
-                    if trailers.is_empty() {
-                        self.stream.send_data(Bytes::new(), true).map_err(io_error)?;
-                    } else {
-                        self.stream.send_trailers(trailers).map_err(io_error)?;
-                    }
-                }
-                _ => {}
-            }
-        }
-        Poll::Ready(Ok(held.taken))
-    }
-
-    /// Is what was taken apart last the end, without trailers?
-    fn ends_with_data(&self) -> bool {
-        match &self.length {
-            Length::Fixed(left) => *left == 0,
-            Length::Chunked(decoder) => decoder.is_done() && decoder.trailers().is_empty(),
-            Length::Open => false,
-        }
-    }
-
-    fn take_apart(&mut self, bytes: &[u8]) -> io::Result<Held> {
-        let bytes = &bytes[..bytes.len().min(PIECE_BYTES_MAX)];
-        match &mut self.length {
-            Length::Fixed(left) => {
-                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                *left -= count as u64;
-                Ok(Held { payload: Bytes::copy_from_slice(&bytes[..count]), taken: count })
-            }
-            Length::Chunked(decoder) => {
-                let mut piece = bytes.to_vec();
+            None => {
+                let mut piece = bytes[..bytes.len().min(PIECE_BYTES_MAX)].to_vec();
                 let decoded = decoder
                     .decode(&mut piece)
                     .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
                 piece.truncate(decoded.payload);
-                Ok(Held { payload: piece.into(), taken: decoded.consumed })
+                Held { payload: piece.into(), taken: decoded.consumed }
             }
-            Length::Open => Ok(Held { payload: Bytes::copy_from_slice(bytes), taken: bytes.len() }),
+        };
+        while !held.payload.is_empty() {
+            let Poll::Ready(room) = poll_room(&mut self.stream, task, held.payload.len())? else {
+                self.held = Some(held);
+                return Poll::Pending;
+            };
+            let piece = held.payload.split_to(room.min(held.payload.len()));
+            let last =
+                held.payload.is_empty() && decoder.is_done() && decoder.trailers().is_empty();
+            self.stream.send_data(piece, last).map_err(io_error)?;
+            self.ended |= last;
+        }
+        if !self.ended && decoder.is_done() {
+            let trailers = read_trailers(decoder.trailers());
+            self.ended = true;
+            if trailers.is_empty() {
+                self.stream.send_data(Bytes::new(), true).map_err(io_error)?;
+            } else {
+                self.stream.send_trailers(trailers).map_err(io_error)?;
+            }
+        }
+        Poll::Ready(Ok(held.taken))
+    }
+}
+
+/// How much of `wanted` bytes, at least one of them, the peer takes now.
+fn poll_room(
+    stream: &mut SendStream<Bytes>,
+    task: &mut Context<'_>,
+    wanted: usize,
+) -> Poll<io::Result<usize>> {
+    stream.reserve_capacity(wanted);
+    loop {
+        let room = stream.capacity();
+        if room > 0 {
+            return Poll::Ready(Ok(room));
+        }
+        match ready!(stream.poll_capacity(task)) {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Poll::Ready(Err(io_error(error))),
+            None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
     }
 }

@@ -57,6 +57,8 @@ pub struct Downstream {
     pub listener: Rc<ListenerSlot>,
     /// Is it a stream of an HTTP/2 connection, on which HTTP/1.1 is spoken inside?
     pub http2: bool,
+    /// May a response that it does not take wait in a large buffer?
+    pub large_buffers: bool,
     /// What `x-forwarded-for` gets: `peer` as text, an IPv4-mapped address as IPv4.
     peer_text: PeerText,
     phase: Cell<Phase>,
@@ -118,6 +120,7 @@ impl Downstream {
             peer,
             listener,
             http2: false,
+            large_buffers: true,
             peer_text,
             phase: Cell::new(Phase::Idle),
             deadline_ms: Cell::new(u64::MAX),
@@ -160,11 +163,17 @@ impl Downstream {
     }
 
     /// A stream of the HTTP/2 connection `parent`.
-    pub fn of_http2(stream: Stream, parent: &Downstream) -> Downstream {
+    /// `large_buffers`: may responses wait for it in large buffers?
+    pub fn of_http2(stream: Stream, parent: &Downstream, large_buffers: bool) -> Downstream {
         let listener = Rc::clone(&parent.listener);
         let tls = parent.tls.clone();
         let text = parent.peer_text;
-        Downstream { http2: true, tls, ..Downstream::of(stream, parent.peer, text, listener) }
+        Downstream {
+            http2: true,
+            large_buffers,
+            tls,
+            ..Downstream::of(stream, parent.peer, text, listener)
+        }
     }
 
     /// What the TLS handshake agreed on; none: the connection is in clear text.

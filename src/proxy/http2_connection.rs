@@ -14,7 +14,7 @@ use super::exchange;
 use super::grpc_web;
 use crate::http2::server::{Accepted, ServerConnection, ServerStream};
 use crate::http2::{self, IoProgress, IoSlots, PREFACE, StreamIo};
-use crate::limits::{HTTP2_PREMATURE_RESETS_FROM, HTTP2_STREAMS_MAX};
+use crate::limits::{HTTP2_LARGE_BUFFERS_MAX, HTTP2_PREMATURE_RESETS_FROM, HTTP2_STREAMS_MAX};
 use crate::net::{Buffer, Stream};
 
 /// A stream that its client resets sooner than this was not served for nothing, but for no use.
@@ -289,7 +289,8 @@ async fn serve_stream(
     let began = Instant::now();
     let stream = Stream::over(layer.clone());
     let (stream, _) = grpc_web::layered(&context, stream, &parent.listener, None);
-    let downstream = context.downstreams.insert(Downstream::of_http2(stream, &parent));
+    let few = streams.open.get() <= HTTP2_LARGE_BUFFERS_MAX;
+    let downstream = context.downstreams.insert(Downstream::of_http2(stream, &parent, few));
     let spare = streams.spare_buffers.borrow_mut().pop();
     // The head is there: the first receive is ready at once.
     let (outcome, received) = downstream.stream.receive(spare.unwrap_or_else(Buffer::idle)).await;

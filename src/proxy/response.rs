@@ -204,7 +204,7 @@ pub async fn relay(
             finish_receive(flight.context, upstream, buffer, reusable);
             return Responded::Complete { upstream_reusable: reusable, keep_alive };
         }
-        buffer = body.next_buffer(flight.context, buffer);
+        buffer = body.next_buffer(flight.context, buffer, flight.downstream.large_buffers);
         // The upstream may take as long as it likes; what it brings gets a whole deadline.
         flight.downstream.send_until(u64::MAX);
         let (outcome, received) = upstream.stream().receive(buffer).await;

@@ -114,12 +114,18 @@ impl ResponseBody {
         Ok(step)
     }
 
-    /// The buffer for the next receive: a large one while much is to come.
-    pub fn next_buffer(&self, context: &WorkerContext, mut buffer: Buffer) -> Buffer {
-        let wants_large = match &self.from {
-            From::Fixed(remaining) => *remaining >= LARGE_BODY_BYTES,
-            From::Chunked(_) | From::Close => self.body_bytes >= LARGE_BODY_BYTES,
-        };
+    /// The buffer for the next receive: a large one while much is to come, if it may be large.
+    pub fn next_buffer(
+        &self,
+        context: &WorkerContext,
+        mut buffer: Buffer,
+        may_be_large: bool,
+    ) -> Buffer {
+        let wants_large = may_be_large
+            && match &self.from {
+                From::Fixed(remaining) => *remaining >= LARGE_BODY_BYTES,
+                From::Chunked(_) | From::Close => self.body_bytes >= LARGE_BODY_BYTES,
+            };
         if wants_large && buffer.capacity() < crate::limits::LARGE_BUFFER_BYTES {
             context.buffers.give(buffer);
             buffer = context.buffers.take_large();
