@@ -37,7 +37,7 @@ impl ServerTls {
     /// Fails when certificates, keys or authorities are not good, or fit nothing.
     pub fn new(settings: &ServerSettings) -> Result<ServerTls, TlsError> {
         let provider = crypto::provider_with(&settings.cipher_suites);
-        let identities = Identities::load(&settings.identities, &provider)?;
+        let identities = Identities::load(&settings.identities)?;
         let clients = trust::of_clients(settings.client_certificates, &settings.trust, &provider)?;
         let versions = versions(settings.version_min, settings.version_max)?;
         let builder = ServerConfig::builder_with_provider(provider)
