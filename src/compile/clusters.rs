@@ -3,11 +3,10 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use super::CompileOptions;
 use super::consistent_hash;
-use super::credentials::{self, ClientSide, Credentials};
+use super::credentials::{self, ClientSide};
 use super::locality::{self, Own};
 use super::naming::{self, covers, is_exported, resolve_short_name};
 use super::registry::{Discovery, EndpointRecord, PortRecord, Registry, ServiceRecord};
@@ -20,6 +19,7 @@ use crate::ids::ClusterId;
 use crate::metrics::{LabelTable, MetricLabels};
 use crate::snapshot::{Cluster, ClusterTls, Endpoint, ResolvedNames, UpstreamProtocol};
 use crate::tls::settings::ClientSettings;
+use crate::validate::parts::Parts;
 
 /// Root namespace of the mesh.
 const ROOT_NAMESPACE: &str = "istio-system";
@@ -29,7 +29,7 @@ pub struct ClusterCompiler<'r> {
     registry: &'r Registry,
     viewer: &'r str,
     options: &'r CompileOptions,
-    credentials: Credentials<'r>,
+    parts: Parts<'r>,
     labels: &'r mut LabelTable,
     sides: &'r RefCell<TlsSides>,
     known: HashMap<String, ClusterId>,
@@ -72,7 +72,7 @@ impl<'r> ClusterCompiler<'r> {
             registry,
             viewer: &options.namespace,
             options,
-            credentials: Credentials::new(resources, files, &options.namespace),
+            parts: Parts::new(resources, files, &options.namespace),
             labels,
             sides,
             known: HashMap::new(),
@@ -219,7 +219,7 @@ impl<'r> ClusterCompiler<'r> {
                 service_names: &service.subject_alt_names,
                 rule,
             };
-            let made = credentials::client_settings(settings, &side, &self.credentials)
+            let made = credentials::client_settings(settings, &side, &self.parts)
                 .map_err(|_| ())
                 .and_then(|settings| self.tls(settings, cluster.protocol));
             match made {
@@ -252,8 +252,7 @@ impl<'r> ClusterCompiler<'r> {
             UpstreamProtocol::Http2 => (None, side(true)?),
             UpstreamProtocol::AsClient => (side(false)?, side(true)?),
         };
-        let settings = Arc::new(settings);
-        Ok(Some(ClusterTls { settings, http1, http2, needs_host }))
+        Ok(Some(ClusterTls { http1, http2, needs_host }))
     }
 
     /// The rules of a host: of the first level that has any (the gateway's namespace, the service's,

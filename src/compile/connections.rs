@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::CompileOptions;
-use super::credentials::{self, Credentials, HANDSHAKES_FAIL};
+use super::credentials::{self, HANDSHAKES_FAIL, ServerSide};
 use super::listeners::{BoundServer, ListenerPort, PortKind};
 use super::naming;
 use super::routes::{RouteCompiler, ServerContext};
@@ -21,6 +21,7 @@ use crate::snapshot::{
     BytesPort, Chain, ChainContent, ConnectionRoute, ConnectionRule, RuleOutcome, Serves, TlsPort,
 };
 use crate::tls::ServerTls;
+use crate::validate::parts::Parts;
 
 /// What a certificate that is still there saves.
 const LAST_GOOD: &str = "the last good certificate is served";
@@ -34,7 +35,7 @@ pub struct ConnectionCompiler<'c, 'r> {
     /// Makes the destinations.
     pub routes: &'c mut RouteCompiler<'r>,
     /// Certificates and keys.
-    pub credentials: &'c Credentials<'r>,
+    pub parts: &'c Parts<'r>,
     /// What they are made into.
     pub sides: &'c RefCell<TlsSides>,
     /// Where the tables of servers that end TLS go.
@@ -335,18 +336,9 @@ impl<'r> ConnectionCompiler<'_, 'r> {
         let mut sides = self.sides.borrow_mut();
         let last = sides.last_server(&name, &asked);
         let effect = if last.is_some() { LAST_GOOD } else { HANDSHAKES_FAIL };
-        let settings =
-            credentials::server_settings(server.server, server.gateway, self.credentials, effect);
-        let made = settings.and_then(|settings| {
-            sides.server(&name, &asked, settings).map_err(|error| {
-                Box::new(server.gateway.diagnostic(
-                    Severity::Warning,
-                    "IST0161",
-                    &format!("spec.servers[{}].tls", server.position()),
-                    &format!("{error}: {effect}"),
-                    None,
-                ))
-            })
+        let bound = ServerSide { server: server.server, gateway: server.gateway, effect };
+        let made = credentials::server_settings(&bound, self.parts).and_then(|settings| {
+            sides.server(&name, &asked, settings).map_err(|error| bound.failure(&error, self.parts))
         });
         match made {
             Ok(side) => Some(side),

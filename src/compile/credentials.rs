@@ -1,24 +1,15 @@
 //! TLS settings of manifests, Secrets and files → the plain settings that both sides of TLS are made of
 //! (behaviour 2.5, 2.6, 4.8).
 //!
-//! What is missing is an error here: a server then fails its handshakes, a service gets no requests. Of
-//! what is there validation has judged already whether it is any good.
+//! What is missing or bad is an error here: a server then fails its handshakes, a service gets no requests.
 
-use crate::config::credential::{self, Named, SecretAuthorities, Secrets, Source, Sources};
-use crate::config::credential_files::CredentialFiles;
+use crate::config::credential::{self, Sources};
 use crate::config::destination_rule::{ClientTlsMode, ClientTlsSettings, DestinationRule};
 use crate::config::gateway::{Gateway, Server, TlsMode, TlsProtocol};
-use crate::config::{Diagnostic, Object, ResourceSet, Severity};
-use crate::tls::settings::{
-    Bytes, ClientCertificates, ClientSettings, Identity, ServerSettings, TlsVersion, Trust,
-};
-
-/// Where certificates are found.
-pub struct Credentials<'r> {
-    secrets: Secrets<'r>,
-    files: &'r CredentialFiles,
-    namespace: &'r str,
-}
+use crate::config::{Diagnostic, Object, Severity};
+use crate::tls::TlsError;
+use crate::tls::settings::{ClientCertificates, ClientSettings, ServerSettings, TlsVersion};
+use crate::validate::parts::{Parts, Unusable};
 
 /// What settings of TLS to a service depend on besides themselves.
 pub struct ClientSide<'r> {
@@ -33,120 +24,68 @@ pub struct ClientSide<'r> {
 /// What a server without a certificate comes to (behaviour 2.6.5).
 pub const HANDSHAKES_FAIL: &str = "TLS handshakes with this server fail";
 
-/// Why a part is not there: code, words.
-type Missing = (&'static str, String);
+/// Why there are no settings: code, words, help.
+type Missing = (&'static str, String, Option<String>);
 
-impl<'r> Credentials<'r> {
-    /// The Secrets of the gateway's namespace, and the files that were read.
-    pub fn new(
-        resources: &'r ResourceSet,
-        files: &'r CredentialFiles,
-        namespace: &'r str,
-    ) -> Credentials<'r> {
-        Credentials { secrets: Secrets::of(resources, namespace), files, namespace }
+fn missing(code: &'static str, reason: &str) -> Missing {
+    (code, reason.to_owned(), None)
+}
+
+fn unusable(why: &Unusable<'_>) -> Missing {
+    (why.code(), why.to_string(), why.help())
+}
+
+/// A server and what its settings are made of.
+pub struct ServerSide<'r> {
+    /// The server.
+    pub server: &'r Server,
+    /// The Gateway that it is of.
+    pub gateway: &'r Object<Gateway>,
+    /// What it comes to when there are none: how a finding ends.
+    pub effect: &'r str,
+}
+
+impl ServerSide<'_> {
+    /// Of `tls` of the server, or of the server itself.
+    fn finding(&self, field: &str, (code, reason, help): Missing) -> Box<Diagnostic> {
+        let mut servers = self.gateway.spec.servers.iter();
+        let index = servers.position(|own| std::ptr::eq(own, self.server)).unwrap_or_default();
+        let dot = if field.is_empty() { "" } else { "." };
+        let field = format!("spec.servers[{index}]{dot}{field}");
+        let message = format!("{reason}: {}", self.effect);
+        let gateway = self.gateway;
+        Box::new(gateway.diagnostic(Severity::Warning, code, &field, &message, help.as_deref()))
     }
 
-    fn missing(&self, name: &str) -> Missing {
-        ("IST0101", format!("there is no Secret {}/{name}", self.namespace))
+    fn sources(&self) -> Option<Sources> {
+        credential::of_server(self.server.tls.as_ref()?, &self.gateway.origin)
     }
 
-    fn identity(&self, named: &Named) -> Result<Identity, Missing> {
-        match &named.source {
-            Source::Secret(name) | Source::SecretOrBeside(name) => {
-                let secret = self.secrets.get(name).ok_or_else(|| self.missing(name))?;
-                let found = credential::identity(&secret.spec)
-                    .map_err(|error| ("IST0161", format!("{} {error}", secret.key())))?;
-                Ok(found.identity)
-            }
-            Source::File(file) => {
-                self.files.identity(file).cloned().ok_or_else(|| unreadable(&file.to_string()))
-            }
-            Source::Mesh => self.mesh().map(|(identity, _)| identity.clone()),
-            Source::Unsupported(name) => Err(unsupported(name)),
+    /// Why no side could be made of the settings: the part that is bad, else what `error` says.
+    pub fn failure(&self, error: &TlsError, parts: &Parts<'_>) -> Box<Diagnostic> {
+        match self.sources().map(|sources| parts.judge(&sources)) {
+            Some(Err((part, why))) => self.finding(&format!("tls.{part}"), unusable(&why)),
+            _ => self.finding("tls", missing("IST0161", &error.to_string())),
         }
-    }
-
-    fn mesh(&self) -> Result<(&Identity, &Bytes), Missing> {
-        self.files.mesh().ok_or_else(|| ("RNG0311", "no certificate of a mesh is here".to_owned()))
-    }
-
-    /// Authorities or revocation lists; those of a Secret come with its own revocation lists.
-    fn list(&self, named: &Named) -> Result<(Bytes, Option<Bytes>), Missing> {
-        let (name, secret) = match &named.source {
-            Source::Secret(name) => (name, self.secrets.get(name)),
-            Source::SecretOrBeside(name) => (name, self.secrets.with_authorities(name)),
-            Source::File(file) => {
-                let list = self.files.list(file).cloned();
-                return Ok((list.ok_or_else(|| unreadable(&file.to_string()))?, None));
-            }
-            Source::Mesh => return self.mesh().map(|(_, authorities)| (authorities.clone(), None)),
-            Source::Unsupported(name) => return Err(unsupported(name)),
-        };
-        let secret = secret.ok_or_else(|| self.missing(name))?;
-        let SecretAuthorities { authorities, revocations, .. } =
-            credential::authorities(&secret.spec)
-                .map_err(|error| ("IST0161", format!("{} {error}", secret.key())))?;
-        Ok((authorities, revocations))
-    }
-
-    /// All identities, and authorities with revocation lists; else the field that has none, and why.
-    fn parts(&self, sources: &Sources) -> Result<(Vec<Identity>, Trust), (String, Missing)> {
-        let at = |named: &Named, missing: Missing| (named.field.clone(), missing);
-        let mut identities = Vec::new();
-        for named in &sources.identities {
-            identities.push(self.identity(named).map_err(|missing| at(named, missing))?);
-        }
-        let mut trust = Trust::default();
-        if let Some(named) = &sources.authorities {
-            let (authorities, revocations) =
-                self.list(named).map_err(|missing| at(named, missing))?;
-            trust.authorities = Some(authorities);
-            trust.revocations = revocations;
-        }
-        if let Some(named) = &sources.revocations {
-            trust.revocations = Some(self.list(named).map_err(|missing| at(named, missing))?.0);
-        }
-        Ok((identities, trust))
     }
 }
 
-fn unreadable(file: &str) -> Missing {
-    ("RNG0311", format!("{file} cannot be used"))
-}
-
-fn unsupported(name: &str) -> Missing {
-    ("RNG0100", format!("not honoured yet: `{name}` is not read"))
-}
-
-/// Settings of a server that ends TLS. The error is the warning why there are none, and that they come to
-/// `effect`; where validation saw it, it has told the same with the same code and field.
+/// Settings of a server that ends TLS. The error is the warning why there are none; where validation saw
+/// it, it has told the same with the same code and field.
 pub fn server_settings(
-    server: &Server,
-    gateway: &Object<Gateway>,
-    credentials: &Credentials<'_>,
-    effect: &str,
+    side: &ServerSide<'_>,
+    parts: &Parts<'_>,
 ) -> Result<ServerSettings, Box<Diagnostic>> {
-    let index = gateway.spec.servers.iter().position(|own| std::ptr::eq(own, server));
-    let field = format!("spec.servers[{}]", index.unwrap_or_default());
-    let error = |field: &str, (code, reason): Missing| {
-        let message = format!("{reason}: {effect}");
-        Box::new(gateway.diagnostic(Severity::Warning, code, field, &message, None))
+    let ServerSide { server, .. } = side;
+    let Some((tls, sources)) = server.tls.as_ref().zip(side.sources()) else {
+        return Err(side.finding("", missing("IST0106", "TLS does not end at this server")));
     };
-    let sources = server
-        .tls
-        .as_ref()
-        .and_then(|tls| Some((tls, credential::of_server(tls, &gateway.origin)?)));
-    let Some((tls, sources)) = sources else {
-        let reason = ("IST0106", "TLS does not end at this server".to_owned());
-        return Err(error(&field, reason));
-    };
-    let here = format!("{field}.tls");
-    let (identities, mut trust) = credentials
-        .parts(&sources)
-        .map_err(|(part, missing)| error(&format!("{here}.{part}"), missing))?;
+    let (identities, mut trust) = parts
+        .all(&sources)
+        .map_err(|(part, why)| side.finding(&format!("tls.{part}"), unusable(&why)))?;
     if identities.is_empty() {
-        let reason = ("IST0106", "this mode needs a certificate and its key".to_owned());
-        return Err(error(&here, reason));
+        let reason = missing("IST0106", "this mode needs a certificate and its key");
+        return Err(side.finding("tls", reason));
     }
     let client_certificates = match tls.mode {
         Some(TlsMode::Mutual | TlsMode::IstioMutual) => ClientCertificates::Required,
@@ -160,8 +99,8 @@ pub fn server_settings(
         trust.key_pins = names(&tls.verify_certificate_spki);
         trust.certificate_pins = names(&tls.verify_certificate_hash);
         if trust.authorities.is_none() && !trust.skip_verification {
-            let reason = ("IST0106", "this mode needs the CA of the clients".to_owned());
-            return Err(error(&here, reason));
+            let reason = missing("IST0106", "this mode needs the CA of the clients");
+            return Err(side.finding("tls", reason));
         }
     }
     let version_max = match tls.max_protocol_version {
@@ -169,8 +108,8 @@ pub fn server_settings(
         Some(TlsProtocol::V1_3) => Some(TlsVersion::V1_3),
         Some(TlsProtocol::V1_2) => Some(TlsVersion::V1_2),
         Some(TlsProtocol::V1_0 | TlsProtocol::V1_1) => {
-            let reason = ("RNG0315", "TLS before 1.2 is never spoken here".to_owned());
-            return Err(error(&format!("{here}.maxProtocolVersion"), reason));
+            let reason = missing("RNG0315", "TLS before 1.2 is never spoken here");
+            return Err(side.finding("tls.maxProtocolVersion", reason));
         }
     };
     let version_min = match tls.min_protocol_version {
@@ -194,25 +133,24 @@ pub fn server_settings(
 pub fn client_settings(
     tls: &ClientTlsSettings,
     side: &ClientSide<'_>,
-    credentials: &Credentials<'_>,
+    parts: &Parts<'_>,
 ) -> Result<Option<ClientSettings>, Box<Diagnostic>> {
     let rule = side.rule;
     let Some(sources) = credential::of_client(tls, &rule.origin) else { return Ok(None) };
     let field = crate::config::credential_files::client_settings(rule)
         .find(|(_, own)| std::ptr::eq(*own, tls))
         .map_or_else(|| "spec".to_owned(), |(field, _)| field);
-    let error = |field: &str, (code, reason): Missing| {
+    let error = |field: &str, (code, reason, help): Missing| {
         let message = format!("{reason}: requests to the service get 503");
-        Box::new(rule.diagnostic(Severity::Warning, code, field, &message, None))
+        Box::new(rule.diagnostic(Severity::Warning, code, field, &message, help.as_deref()))
     };
-    let (identities, mut trust) = credentials
-        .parts(&sources)
-        .map_err(|(part, missing)| error(&format!("{field}.{part}"), missing))?;
+    let (identities, mut trust) = parts
+        .all(&sources)
+        .map_err(|(part, why)| error(&format!("{field}.{part}"), unusable(&why)))?;
     let identity = identities.into_iter().next();
     let mesh = tls.mode == Some(ClientTlsMode::IstioMutual);
     if identity.is_none() && (mesh || tls.mode == Some(ClientTlsMode::Mutual)) {
-        let reason = ("IST0106", "this mode needs a certificate and its key".to_owned());
-        return Err(error(&field, reason));
+        return Err(error(&field, missing("IST0106", "this mode needs a certificate and its key")));
     }
     trust.skip_verification = !mesh && tls.insecure_skip_verify == Some(true);
     trust.subject_alt_names = names(&tls.subject_alt_names);

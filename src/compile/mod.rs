@@ -31,9 +31,9 @@ pub use crate::config::naming;
 use crate::config::{Diagnostic, ResourceSet};
 use crate::metrics::LabelTable;
 use crate::snapshot::{Listener, Serves, Settings, Snapshot};
+use crate::validate::parts::Parts;
 use clusters::ClusterCompiler;
 use connections::ConnectionCompiler;
-use credentials::Credentials;
 use delegates::Delegates;
 pub use dns::DnsAnswers;
 use listeners::{ListenerPort, PortKind};
@@ -116,7 +116,7 @@ pub fn compile(
         candidates: &candidates,
         options,
         routes: &mut routes,
-        credentials: &Credentials::new(resources, files, &options.namespace),
+        parts: &Parts::new(resources, files, &options.namespace),
         sides: &sides,
         route_tables: &mut snapshot.route_tables,
         diagnostics: &mut diagnostics,

@@ -45,6 +45,13 @@ impl<K: Hash + Eq, S, T> Kept<K, S, T> {
 }
 
 impl TlsSides {
+    /// The settings that a side was made of.
+    #[cfg(test)]
+    pub(super) fn settings_of(&self, side: &Arc<ClientTls>) -> Option<&ClientSettings> {
+        let mut sides = self.clients.sides.iter();
+        sides.find(|(_, known)| Arc::ptr_eq(&known.side, side)).map(|(settings, _)| settings)
+    }
+
     /// A compilation begins. What neither it nor the last one ask for is forgotten: a reading that is
     /// thrown away must not cost what is in force.
     pub fn begin(&mut self) {

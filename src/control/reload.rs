@@ -91,12 +91,10 @@ impl Reloader {
             validate::validate_with_files(&candidate.resources(), &self.validate, &files.files);
         self.store.refuse(&mut candidate, &store::errors_by_object(&found));
         let compiled = self.compile(&candidate.resources(), &files.files);
-        // What is missing for TLS may have been told by both.
-        let told: HashSet<_> = found.iter().map(subject).collect();
-        let more = compiled.diagnostics.into_iter().filter(|found| !told.contains(&subject(found)));
-        let more: Vec<Diagnostic> = more.collect();
-        diagnostics.extend(found);
-        diagnostics.extend(more);
+        // What is missing for TLS is told by both; the compiler knows what it comes to.
+        let told: HashSet<_> = compiled.diagnostics.iter().map(subject).collect();
+        diagnostics.extend(found.into_iter().filter(|found| !told.contains(&subject(found))));
+        diagnostics.extend(compiled.diagnostics.iter().cloned());
         let snapshot = compiled.snapshot;
         Reading { snapshot, diagnostics, candidate, files }
     }
@@ -163,8 +161,7 @@ impl Reloader {
     }
 }
 
-/// What a finding is about, whatever its words are. A credential that is bad is missing once it is refused.
+/// What a finding is about, whatever its words are.
 fn subject(found: &Diagnostic) -> (&'static str, Option<&ResourceKey>, &str) {
-    let code = if found.code == "IST0161" { "IST0101" } else { found.code };
-    (code, found.resource.as_ref(), &found.field)
+    (found.code, found.resource.as_ref(), &found.field)
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 
-use crate::config::{Diagnostic, Loaded, Resource, ResourceKey, ResourceSet, Severity};
+use crate::config::{Diagnostic, Kind, Loaded, Resource, ResourceKey, ResourceSet, Severity};
 
 /// Why an object is what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,12 @@ pub struct ObjectStore {
     live: BTreeMap<ResourceKey, Resource>,
     states: BTreeMap<ResourceKey, ObjectState>,
     refused: BTreeMap<ResourceKey, Origin>,
+    unusable: Secrets,
 }
+
+/// Secrets that were refused and have no earlier version. They are still there for those who name them:
+/// what is served without them is what was told, and nothing else takes their place.
+type Secrets = BTreeMap<ResourceKey, Resource>;
 
 /// What reading the files came to, before it is put in force.
 #[derive(Debug, Default)]
@@ -51,6 +56,7 @@ pub struct Candidate {
     objects: BTreeMap<ResourceKey, Resource>,
     states: BTreeMap<ResourceKey, ObjectState>,
     refused: BTreeMap<ResourceKey, Origin>,
+    unusable: Secrets,
     /// Everything that was found while reading.
     pub diagnostics: Vec<Diagnostic>,
     /// Changes when the text of any object does, or the list of files.
@@ -128,11 +134,16 @@ impl ObjectStore {
             if candidate.states.get(key) != Some(&ObjectState::Live) {
                 continue;
             }
-            let origin = match candidate.objects.get(key) {
+            let newest = candidate.objects.get(key).cloned();
+            let origin = match &newest {
                 Some(resource) => (resource.file().to_owned(), resource.line()),
                 None => origin(Path::new(""), diagnostics),
             };
             self.keep(candidate, key.clone(), origin);
+            let unusable = newest.filter(|_| key.kind == Kind::Secret);
+            if let Some(secret) = unusable.filter(|_| candidate.refused.contains_key(key)) {
+                candidate.unusable.insert(key.clone(), secret);
+            }
         }
     }
 
@@ -141,11 +152,12 @@ impl ObjectStore {
         self.live = candidate.objects;
         self.states = candidate.states;
         self.refused = candidate.refused;
+        self.unusable = candidate.unusable;
     }
 
     /// The objects in force.
     pub fn resources(&self) -> ResourceSet {
-        ResourceSet::from_resources(self.live.values().cloned())
+        ResourceSet::from_resources(self.live.values().chain(self.unusable.values()).cloned())
     }
 
     /// How many objects are refused, those with an earlier version in force included.
@@ -181,7 +193,7 @@ impl ObjectStore {
 impl Candidate {
     /// Its objects.
     pub fn resources(&self) -> ResourceSet {
-        ResourceSet::from_resources(self.objects.values().cloned())
+        ResourceSet::from_resources(self.objects.values().chain(self.unusable.values()).cloned())
     }
 }
 

@@ -1,12 +1,13 @@
 //! Where connections came in, seen from their requests: what stays the same while the configuration
 //! changes under them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::http::Scheme;
-use crate::snapshot::{ChainContent, Serves, Snapshot};
+use crate::snapshot::{Chain, ChainContent, Serves, Snapshot, TlsPort};
+use crate::tls::ClientDemand;
 
 /// A listening address on this worker, or a chain of its TLS, and where its requests are routed now.
 /// Connections hold it, so that a reload re-routes open connections too, and a listener that goes away
@@ -15,8 +16,8 @@ use crate::snapshot::{ChainContent, Serves, Snapshot};
 pub struct ListenerSlot {
     /// Where it listens.
     pub address: SocketAddr,
-    /// Which chain of a TLS port (`Chain::name`); none: the address itself.
-    pub chain: Option<Box<str>>,
+    /// Which chain of a TLS port; none: the address itself.
+    pub chain: Option<ChainIdentity>,
     /// How its requests came.
     pub scheme: Scheme,
     /// Index into `Snapshot::listeners`; none when the configuration no longer has the listener.
@@ -28,27 +29,78 @@ pub struct ListenerSlot {
     pub grpc_web: Cell<bool>,
 }
 
+/// By what a chain is known again after a reload: its name or, when its Gateway or server port was renamed,
+/// the server names that it takes and what it asks of clients. Whoever came in to a chain that asked for
+/// less must not be served by one that asks for more.
+#[derive(Debug)]
+pub struct ChainIdentity(RefCell<Known>);
+
+#[derive(Debug)]
+struct Known {
+    name: String,
+    server_names: Vec<String>,
+    /// None: no client came in yet.
+    demand: Option<ClientDemand>,
+}
+
+impl ChainIdentity {
+    fn new(chain: &Chain) -> ChainIdentity {
+        let name = chain.name.clone();
+        let demand = chain.tls.as_ref().map(|tls| tls.demand().clone());
+        let server_names = chain.server_names.clone();
+        ChainIdentity(RefCell::new(Known { name, server_names, demand }))
+    }
+
+    /// Is it this one, by its name?
+    pub fn is(&self, chain: &Chain) -> bool {
+        self.0.borrow().name == chain.name
+    }
+
+    /// The position of the chain that it is now.
+    fn find(&self, port: &TlsPort) -> Option<usize> {
+        let known = self.0.borrow();
+        let successor = |chain: &Chain| {
+            chain.server_names.len() == known.server_names.len()
+                && chain.server_names.iter().all(|name| known.server_names.contains(name))
+                && known.demand.is_some()
+                && known.demand.as_ref() == chain.tls.as_ref().map(|tls| tls.demand())
+        };
+        let same = port.chains.iter().position(|chain| chain.name == known.name);
+        same.or_else(|| port.chains.iter().position(successor))
+    }
+
+    /// Be known as `chain` is from now on.
+    fn follow(&self, chain: &Chain) {
+        let mut known = self.0.borrow_mut();
+        known.name.clone_from(&chain.name);
+        known.server_names.clone_from(&chain.server_names);
+        if let Some(tls) = &chain.tls {
+            known.demand = Some(tls.demand().clone());
+        }
+    }
+}
+
 impl ListenerSlot {
     /// The slot of an address in `snapshot`.
     pub fn new(address: SocketAddr, snapshot: &Snapshot) -> ListenerSlot {
-        let slot = ListenerSlot {
-            address,
-            chain: None,
-            scheme: Scheme::Http,
-            listener: Cell::new(None),
-            route_table: Cell::new(None),
-            grpc_web: Cell::new(false),
-        };
-        slot.follow(snapshot);
-        slot
+        ListenerSlot::with(address, None, Scheme::Http, snapshot)
     }
 
     /// The slot of a chain of an address.
-    pub fn of_chain(address: SocketAddr, chain: &str, snapshot: &Snapshot) -> ListenerSlot {
+    pub fn of_chain(address: SocketAddr, chain: &Chain, snapshot: &Snapshot) -> ListenerSlot {
+        ListenerSlot::with(address, Some(ChainIdentity::new(chain)), Scheme::Https, snapshot)
+    }
+
+    fn with(
+        address: SocketAddr,
+        chain: Option<ChainIdentity>,
+        scheme: Scheme,
+        snapshot: &Snapshot,
+    ) -> ListenerSlot {
         let slot = ListenerSlot {
             address,
-            chain: Some(chain.into()),
-            scheme: Scheme::Https,
+            chain,
+            scheme,
             listener: Cell::new(None),
             route_table: Cell::new(None),
             grpc_web: Cell::new(false),
@@ -63,14 +115,17 @@ impl ListenerSlot {
         self.listener.set(at);
         let serves = at.and_then(|at| snapshot.listeners.get(at)).map(|listener| &listener.serves);
         self.grpc_web.set(matches!(serves, Some(Serves::Requests { grpc_web: true, .. })));
-        self.route_table.set(match (serves, self.chain.as_deref()) {
+        self.route_table.set(match (serves, &self.chain) {
             (Some(Serves::Requests { route_table, .. }), None) => Some(*route_table),
-            (Some(Serves::Tls(port)), Some(name)) => {
-                let chain = port.chains.iter().find(|chain| chain.name == name);
-                match chain.map(|chain| &chain.content) {
-                    Some(ChainContent::Requests { route_table }) => Some(*route_table),
-                    _ => None,
-                }
+            (Some(Serves::Tls(port)), Some(own)) => {
+                let chain = own.find(port).and_then(|at| port.chains.get(at));
+                chain.and_then(|chain| {
+                    own.follow(chain);
+                    match chain.content {
+                        ChainContent::Requests { route_table } => Some(route_table),
+                        ChainContent::Connection(_) => None,
+                    }
+                })
             }
             _ => None,
         });
@@ -84,24 +139,22 @@ pub struct ChainSlots(Vec<Box<[Rc<ListenerSlot>]>>);
 impl ChainSlots {
     /// Those of `snapshot`: where `known` has the chain already, the same.
     pub fn new(snapshot: &Snapshot, known: &[Rc<ListenerSlot>]) -> ChainSlots {
-        let of_listener = |listener: &crate::snapshot::Listener| match &listener.serves {
-            Serves::Tls(port) => port
-                .chains
-                .iter()
-                .map(|chain| {
-                    let same = |slot: &&Rc<ListenerSlot>| {
-                        slot.address == listener.address
-                            && slot.chain.as_deref() == Some(chain.name.as_str())
-                    };
-                    match known.iter().find(same) {
-                        Some(slot) => Rc::clone(slot),
-                        None => {
-                            Rc::new(ListenerSlot::of_chain(listener.address, &chain.name, snapshot))
-                        }
-                    }
-                })
-                .collect(),
-            _ => Box::default(),
+        let of_listener = |listener: &crate::snapshot::Listener| {
+            let Serves::Tls(port) = &listener.serves else { return Box::default() };
+            let mut slots: Vec<Option<&Rc<ListenerSlot>>> = vec![None; port.chains.len()];
+            for slot in known.iter().filter(|slot| slot.address == listener.address) {
+                let Some(own) = &slot.chain else { continue };
+                let Some(at) = own.find(port) else { continue };
+                // Should it have left an old name and another slot have its own, that one is the chain's.
+                if slots[at].is_none() || own.is(&port.chains[at]) {
+                    slots[at] = Some(slot);
+                }
+            }
+            let slot = |(chain, known): (&Chain, Option<&Rc<ListenerSlot>>)| {
+                let new = || Rc::new(ListenerSlot::of_chain(listener.address, chain, snapshot));
+                known.map_or_else(new, Rc::clone)
+            };
+            port.chains.iter().zip(slots).map(slot).collect()
         };
         ChainSlots(snapshot.listeners.iter().map(of_listener).collect())
     }

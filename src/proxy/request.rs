@@ -163,14 +163,14 @@ fn is_idempotent(method: &[u8]) -> bool {
 fn is_misdirected(downstream: &Downstream, snapshot: &Snapshot, authority: &[u8]) -> bool {
     let slot = &downstream.listener;
     let named = downstream.tls().is_some_and(|tls| tls.server_name.is_some());
-    let (Some(own), true) = (slot.chain.as_deref(), named) else { return false };
+    let (Some(own), true) = (&slot.chain, named) else { return false };
     let listener = slot.listener.get().and_then(|at| snapshot.listeners.get(at));
     let Some(Serves::Tls(port)) = listener.map(|listener| &listener.serves) else { return false };
     if port.chains.len() < 2 {
         return false;
     }
     let found = port.find_host(authority).and_then(|at| port.chains.get(at));
-    found.is_some_and(|chain| chain.name != own)
+    found.is_some_and(|chain| !own.is(chain))
 }
 
 /// What a route came to.

@@ -6,6 +6,7 @@
 //! holds a small buffer.
 
 use std::cell::Cell;
+use std::io;
 use std::net::Shutdown;
 use std::pin::pin;
 use std::task::Poll;
@@ -280,13 +281,15 @@ async fn copy(watch: &Watch<'_>, way: Way, from: &Stream, to: &Stream, first: Bu
         let (outcome, received) = from.receive(buffer).await;
         buffer = received;
         match outcome {
-            Ok(0) => {
+            Ok(count) if count > 0 => {}
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return false,
+            // Also the end of a socket that TLS did not announce, which many send: where bytes end is
+            // for the two sides to know, and here it is passed on as it came. (So does Envoy.)
+            _ => {
                 to.shutdown(Shutdown::Write);
                 context.buffers.give(buffer);
                 return true;
             }
-            Ok(_) => {}
-            Err(_) => return false,
         }
     }
 }

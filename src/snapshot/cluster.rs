@@ -9,7 +9,6 @@ use crate::http2::client::Http2KeepAlive;
 use crate::ids::MetricSlot;
 use crate::net::TcpKeepalive;
 use crate::tls::ClientTls;
-use crate::tls::settings::ClientSettings;
 
 /// A logical upstream: service port and optional subset.
 #[derive(Clone, Debug, Default)]
@@ -81,8 +80,6 @@ pub struct Http2Settings {
 /// TLS to a cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterTls {
-    /// What was asked for.
-    pub settings: Arc<ClientSettings>,
     /// The side that speaks HTTP/1.1, or anything that is not HTTP.
     pub http1: Option<Arc<ClientTls>>,
     /// The side that speaks HTTP/2.

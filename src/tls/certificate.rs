@@ -7,7 +7,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::X509Name;
 
 use super::error::TlsError;
-use super::identity;
+use super::pem::{self, IdentityError};
 
 /// What a certificate says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,8 +65,8 @@ fn name_covers(name: &str, host: &str) -> bool {
 }
 
 /// The first certificate of a PEM chain.
-pub fn leaf(pem: &[u8]) -> Result<Certificate, TlsError> {
-    let chain = identity::certificates(pem).map_err(TlsError::BadCertificate)?;
+pub fn leaf(text: &[u8]) -> Result<Certificate, TlsError> {
+    let chain = pem::certificates(text).map_err(IdentityError::Chain)?;
     read(&chain[0])
 }
 
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn what_is_no_certificate_is_told() {
         let error = leaf(b"nothing").expect_err("no PEM").to_string();
-        assert!(error.contains("no PEM section CERTIFICATE"), "{error}");
+        assert!(error.contains("no certificate in PEM"), "{error}");
         let pem = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert!(leaf(pem).is_err());
     }

@@ -36,7 +36,7 @@ impl ClientTls {
         let mut config = match &settings.identity {
             None => builder.with_no_client_auth(),
             Some(own) => {
-                let own = Arc::new(identity::load(own, &provider)?);
+                let own = Arc::new(identity::load(own)?);
                 builder
                     .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(own)))
             }

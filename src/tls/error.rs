@@ -4,33 +4,32 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
+use super::pem::{IdentityError, PemError};
+
 /// What went wrong, in words that an operator can act on.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A server needs a certificate.
     #[error("the server has no certificate: give it a Secret, or a certificate and a key")]
     NoIdentity,
-    /// A certificate chain is not PEM, or is empty.
+    /// A certificate says nothing that can be read.
     #[error("the certificate is not readable: {0}")]
     BadCertificate(String),
-    /// A key is not PEM, or of a kind that is not known.
-    #[error("the private key is not readable: {0}")]
-    BadKey(String),
-    /// The key is another certificate's.
-    #[error("the key does not belong to the certificate of {subject}")]
-    KeyMismatch {
-        /// Subject of the certificate.
-        subject: String,
-    },
-    /// The authorities are not PEM, or there is none.
-    #[error("the certificate authorities are not readable: {0}")]
-    BadAuthorities(String),
+    /// A certificate or its key is bad, or they do not belong together.
+    #[error(transparent)]
+    BadIdentity(#[from] IdentityError),
+    /// The authorities are bad.
+    #[error("the text of the certificate authorities {0}")]
+    BadAuthorities(PemError),
+    /// The system has no authorities.
+    #[error("the system has no certificate authorities: install ca-certificates, or name some")]
+    NoSystemAuthorities,
     /// Client certificates are asked for and nothing says which are good.
     #[error("client certificates are asked for, but there is no authority to check them: add one")]
     NoAuthorities,
-    /// The revocation lists are not PEM or not lists.
-    #[error("the certificate revocation list is not readable: {0}")]
-    BadRevocations(String),
+    /// The revocation lists are bad.
+    #[error("the text of the certificate revocation lists {0}")]
+    BadRevocations(PemError),
     /// A pin is not what it should be.
     #[error("the certificate pin `{0}` is not a SHA-256 digest")]
     BadPin(String),
@@ -60,9 +59,9 @@ impl TlsError {
         match self {
             TlsError::NoIdentity
             | TlsError::BadCertificate(_)
-            | TlsError::BadKey(_)
-            | TlsError::KeyMismatch { .. }
+            | TlsError::BadIdentity(_)
             | TlsError::BadAuthorities(_)
+            | TlsError::NoSystemAuthorities
             | TlsError::NoAuthorities
             | TlsError::BadRevocations(_)
             | TlsError::BadPin(_)

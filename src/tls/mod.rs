@@ -30,7 +30,7 @@ pub use error::TlsError;
 pub use handshake::TlsInfo;
 pub use peer::PeerCertificate;
 pub use pools::TlsPools;
-pub use server::ServerTls;
+pub use server::{ClientDemand, ServerTls};
 
 #[cfg(test)]
 mod tests;

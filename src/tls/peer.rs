@@ -17,8 +17,6 @@ pub struct PeerCertificate {
     /// The element of `X-Forwarded-Client-Cert` that tells of it, as Envoy writes one:
     /// `Hash=…;Cert="…";Subject="…";URI=…;DNS=…`.
     pub forwarded: String,
-    /// The whole chain that the client sent, PEM, URL-encoded; the value of a `Chain="…"` part.
-    pub chain: String,
 }
 
 impl PeerCertificate {
@@ -40,8 +38,7 @@ impl PeerCertificate {
         for name in &certificate.dns_names {
             let _ = write!(forwarded, ";DNS={}", quoted(name));
         }
-        let chain = chain.iter().map(|certificate| encoded_pem(certificate)).collect();
-        Some(PeerCertificate { certificate, sha256, forwarded, chain })
+        Some(PeerCertificate { certificate, sha256, forwarded })
     }
 }
 
@@ -108,7 +105,6 @@ mod tests {
             .replace("%2F", "/")
             .replace("%3D", "=");
         assert_eq!(decoded, signed.pem().replace("\r\n", "\n"));
-        assert_eq!(peer.chain, pem);
     }
 
     #[test]

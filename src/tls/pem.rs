@@ -1,5 +1,6 @@
-//! Is a text in PEM what it should be: a chain with the key that belongs to it, authorities, revocation
-//! lists? What is said of them names no part of their contents: it may be a key.
+//! Texts in PEM: a chain with the key that belongs to it, authorities, revocation lists. They are read and
+//! judged here only, by the validation that tells of them and for the sides that serve with them. What is
+//! said of them names no part of their contents: it may be a key.
 
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::{self, PemObject};
@@ -73,31 +74,34 @@ fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
     })
 }
 
-/// Can a chain and a key in PEM be served with, and do they belong together?
-pub fn check_identity(chain: &[u8], key: &[u8]) -> Result<(), IdentityError> {
+/// A chain and its key, which belong together.
+pub(super) fn identity(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, IdentityError> {
     let chain = certificates(chain).map_err(IdentityError::Chain)?;
     let key = private_key(key).map_err(IdentityError::Key)?;
     let key = any_supported_type(&key)
         .map_err(|error| IdentityError::Key(PemError::Key(error.to_string())))?;
-    match CertifiedKey::new(chain, key).keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(()),
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
         Err(rustls::Error::InconsistentKeys(_)) => Err(IdentityError::Mismatch),
         Err(error) => Err(IdentityError::Chain(PemError::Certificate(1, error.to_string()))),
     }
 }
 
-/// Are these authorities in PEM, at least one?
-pub fn check_authorities(text: &[u8]) -> Result<(), PemError> {
+/// Authorities, at least one.
+pub(super) fn authorities(text: &[u8]) -> Result<RootCertStore, PemError> {
     let mut store = RootCertStore::empty();
     for (index, certificate) in certificates(text)?.into_iter().enumerate() {
         let bad = |error: rustls::Error| PemError::Certificate(index + 1, error.to_string());
         store.add(certificate).map_err(bad)?;
     }
-    Ok(())
+    Ok(store)
 }
 
-/// Are these revocation lists in PEM, at least one?
-pub fn check_revocations(text: &[u8]) -> Result<(), PemError> {
+/// Revocation lists, at least one.
+pub(super) fn revocations(
+    text: &[u8],
+) -> Result<Vec<CertificateRevocationListDer<'static>>, PemError> {
     let lists: Vec<CertificateRevocationListDer<'static>> =
         CertificateRevocationListDer::pem_slice_iter(text)
             .collect::<Result<_, _>>()
@@ -109,7 +113,22 @@ pub fn check_revocations(text: &[u8]) -> Result<(), PemError> {
         CertificateRevocationList::from_der(list.as_ref())
             .map_err(|_| PemError::Revocations(index + 1))?;
     }
-    Ok(())
+    Ok(lists)
+}
+
+/// Can a chain and a key in PEM be served with, and do they belong together?
+pub fn check_identity(chain: &[u8], key: &[u8]) -> Result<(), IdentityError> {
+    identity(chain, key).map(drop)
+}
+
+/// Are these authorities in PEM, at least one?
+pub fn check_authorities(text: &[u8]) -> Result<(), PemError> {
+    authorities(text).map(drop)
+}
+
+/// Are these revocation lists in PEM, at least one?
+pub fn check_revocations(text: &[u8]) -> Result<(), PemError> {
+    revocations(text).map(drop)
 }
 
 /// In words that show nothing of the text.

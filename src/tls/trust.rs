@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -17,7 +16,7 @@ use rustls::{
 use super::certificate;
 use super::crypto::sha256;
 use super::error::TlsError;
-use super::identity;
+use super::pem;
 use super::settings::{ClientCertificates, Trust};
 
 /// What else than the chain must be right: names and pins.
@@ -98,12 +97,8 @@ macro_rules! check_of_signatures {
     };
 }
 
-fn authorities(pem: &[u8]) -> Result<Arc<RootCertStore>, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for authority in identity::certificates(pem).map_err(TlsError::BadAuthorities)? {
-        roots.add(authority).map_err(|error| TlsError::BadAuthorities(error.to_string()))?;
-    }
-    Ok(Arc::new(roots))
+fn authorities(text: &[u8]) -> Result<Arc<RootCertStore>, TlsError> {
+    pem::authorities(text).map(Arc::new).map_err(TlsError::BadAuthorities)
 }
 
 /// The authorities of the system, read once for the process.
@@ -115,21 +110,14 @@ fn system_authorities() -> Result<Arc<RootCertStore>, TlsError> {
         Arc::new(roots)
     });
     if roots.is_empty() {
-        let message = "the system has none (package ca-certificates); give some in the settings";
-        return Err(TlsError::BadAuthorities(message.to_owned()));
+        return Err(TlsError::NoSystemAuthorities);
     }
     Ok(Arc::clone(roots))
 }
 
 fn revocations(trust: &Trust) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    let Some(pem) = &trust.revocations else { return Ok(Vec::new()) };
-    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&pem.0).collect();
-    let lists = lists.map_err(|error| TlsError::BadRevocations(error.to_string()))?;
-    if lists.is_empty() {
-        let message = "it has no PEM section X509 CRL".to_owned();
-        return Err(TlsError::BadRevocations(message));
-    }
-    Ok(lists)
+    let lists = trust.revocations.as_ref().map(|text| pem::revocations(&text.0)).transpose();
+    Ok(lists.map_err(TlsError::BadRevocations)?.unwrap_or_default())
 }
 
 /// The check of client certificates; none: they are not asked for.
@@ -160,7 +148,7 @@ pub(super) fn of_clients(
                     .enforce_revocation_expiration();
             }
             let built = builder.build();
-            Some(built.map_err(|error| TlsError::BadRevocations(error.to_string()))?)
+            Some(built.map_err(|error| TlsError::BadSettings(error.to_string()))?)
         }
         // A pin says of itself which certificate is good.
         None if conditions.pinned() => None,
@@ -226,7 +214,7 @@ pub(super) fn of_servers(
                 .only_check_end_entity_revocation()
                 .enforce_revocation_expiration();
         }
-        Some(builder.build().map_err(|error| TlsError::BadRevocations(error.to_string()))?)
+        Some(builder.build().map_err(|error| TlsError::BadSettings(error.to_string()))?)
     };
     let conditions = if trust.skip_verification { Conditions::default() } else { conditions };
     let any_name = trust.any_name;

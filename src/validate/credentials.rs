@@ -4,17 +4,17 @@
 //! A Secret that is used and cannot be is an error of the Secret: its last good version stays in force.
 //! Everything else is a warning at the field that names it: the other servers are served.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
+use super::parts::{Parts, Reason, SecretError, Unusable};
 use super::{Findings, ValidateOptions};
-use crate::config::credential::{self, CredentialError, Named, Secrets, Source, Sources};
-use crate::config::credential_files::{self, CredentialFile, CredentialFiles};
+use crate::config::credential::{self, Named, Source, Sources};
+use crate::config::credential_files::{self, CredentialFiles};
 use crate::config::gateway::{Gateway, Server};
 use crate::config::kube::Secret;
 use crate::config::naming::without_namespace;
 use crate::config::{Diagnostic, Kind, Object, ResourceSet, Severity, Spec};
-use crate::tls::certificate::{self, Certificate};
-use crate::tls::pem::{self, IdentityError};
+use crate::tls::certificate::Certificate;
 
 /// A certificate that expires within this time is told of, s.
 const EXPIRES_SOON: i64 = 30 * 24 * 60 * 60;
@@ -28,13 +28,10 @@ pub(super) fn validate(
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     let mut judge = Judge {
-        resources,
-        secrets: Secrets::of(resources, &options.namespace),
+        parts: Parts::new(resources, files, &options.namespace),
+        any_secrets: resources.secrets().next().is_some(),
         namespace: &options.namespace,
-        files,
         now,
-        identities: HashMap::new(),
-        authorities: HashMap::new(),
         bad_secrets: Vec::new(),
     };
     for object in resources.gateways() {
@@ -59,43 +56,19 @@ pub(super) fn validate(
         for (field, tls) in credential_files::client_settings(object) {
             if let Some(sources) = credential::of_client(tls, &object.origin) {
                 let effect = "requests to the service get 503";
-                judge.parts(&mut findings, &sources, &field, effect);
+                judge.sources(&mut findings, &sources, &field, effect);
             }
         }
     }
     judge.tell_bad_secrets(diagnostics);
 }
 
-/// What is wrong with a Secret in a role.
-#[derive(Clone)]
-struct SecretProblem {
-    /// The value that it is about.
-    key: Option<&'static str>,
-    message: String,
-    /// Is the Secret refused for it? One without authorities may still be good as a pair.
-    refuses: bool,
-}
-
-impl From<CredentialError> for SecretProblem {
-    fn from(error: CredentialError) -> SecretProblem {
-        SecretProblem {
-            key: error.key(),
-            message: error.to_string(),
-            refuses: error != CredentialError::NoAuthorities,
-        }
-    }
-}
-
 struct Judge<'r> {
-    resources: &'r ResourceSet,
-    secrets: Secrets<'r>,
+    parts: Parts<'r>,
+    any_secrets: bool,
     namespace: &'r str,
-    files: &'r CredentialFiles,
     now: i64,
-    /// Every Secret is looked at once in each role: reading keys takes long.
-    identities: HashMap<&'r str, Result<Option<Certificate>, SecretProblem>>,
-    authorities: HashMap<&'r str, Result<(), SecretProblem>>,
-    bad_secrets: Vec<(&'r Object<Secret>, SecretProblem)>,
+    bad_secrets: Vec<(&'r Object<Secret>, SecretError)>,
 }
 
 impl<'r> Judge<'r> {
@@ -103,7 +76,7 @@ impl<'r> Judge<'r> {
         let Some(tls) = server.tls.as_ref().filter(|_| server.is_tls()) else { return };
         let Some(sources) = credential::of_server(tls, &findings.object.origin) else { return };
         let effect = "TLS handshakes with this server fail";
-        let leaves = self.parts(findings, &sources, &format!("{field}.tls"), effect);
+        let leaves = self.sources(findings, &sources, &format!("{field}.tls"), effect);
         // With two certificates the client's algorithms choose: any may be the one.
         for (leaf, source) in &leaves {
             for (index, host) in server.hosts.iter().enumerate() {
@@ -125,7 +98,7 @@ impl<'r> Judge<'r> {
 
     /// Judge all parts; returns the certificates of pairs with what they come from. Those of a mesh are
     /// for no hosts.
-    fn parts<S: Spec>(
+    fn sources<S: Spec>(
         &mut self,
         findings: &mut Findings<'_, S>,
         sources: &Sources,
@@ -136,178 +109,92 @@ impl<'r> Judge<'r> {
         let mut told = BTreeSet::new();
         for named in &sources.identities {
             let here = format!("{field}.{}", named.field);
-            if let Some(leaf) = self.identity(findings, named, &here, effect) {
-                self.validity(findings, &leaf.0, &leaf.1, &here);
-                leaves.push(leaf);
-            } else {
-                told.insert(&named.source);
+            match self.parts.judge_identity(named) {
+                Ok(leaf) => {
+                    self.file(findings, &named.source, &here);
+                    let Some((leaf, source)) = leaf.zip(self.place(named)) else {
+                        continue;
+                    };
+                    self.validity(findings, &leaf, &source, &here);
+                    leaves.push((leaf, source));
+                }
+                Err(why) => {
+                    self.unusable(findings, why, &here, effect);
+                    told.insert(&named.source);
+                }
             }
         }
         for named in sources.authorities.iter().chain(&sources.revocations) {
             // A Secret that is missing is missing once, and so is the mesh.
-            let same = told.iter().any(|source| match (source, &named.source) {
-                (Source::Secret(one), Source::SecretOrBeside(other)) => {
-                    one == other && self.secrets.with_authorities(other).is_none()
-                }
-                (Source::Unsupported(one), Source::Unsupported(other)) => one == other,
-                (one, other) => **one == Source::Mesh && *other == Source::Mesh,
-            });
-            if !same {
-                self.list(findings, named, &format!("{field}.{}", named.field), effect);
+            if told.iter().any(|source| self.parts.is_same(source, &named.source)) {
+                continue;
+            }
+            let here = format!("{field}.{}", named.field);
+            match self.parts.judge_list(named) {
+                Ok(()) => self.file(findings, &named.source, &here),
+                Err(why) => self.unusable(findings, why, &here, effect),
             }
         }
         leaves
     }
 
-    fn identity<S: Spec>(
-        &mut self,
-        findings: &mut Findings<'_, S>,
-        named: &Named,
-        field: &str,
-        effect: &str,
-    ) -> Option<(Certificate, String)> {
+    /// What a certificate comes from, in words; none: a mesh renews its own.
+    fn place(&self, named: &Named) -> Option<String> {
         match &named.source {
             Source::Secret(name) | Source::SecretOrBeside(name) => {
-                let Some(secret) = self.secrets.get(name) else {
-                    self.missing(findings, name, field, effect);
-                    return None;
-                };
-                let key = secret.meta.name.as_str();
-                let judged = self.identities.entry(key).or_insert_with(|| pair(&secret.spec));
-                match judged.clone() {
-                    Ok(leaf) => Some((leaf?, format!("Secret {}/{name}", self.namespace))),
-                    Err(problem) => {
-                        self.bad(findings, secret, problem, field);
-                        None
-                    }
-                }
+                Some(format!("Secret {}/{name}", self.namespace))
             }
-            Source::File(file) => {
-                self.file(findings, file, field, effect);
-                let identity = self.files.identity(file)?;
-                Some((
-                    certificate::leaf(&identity.chain.0).ok()?,
-                    file.paths().next()?.display().to_string(),
-                ))
-            }
-            Source::Mesh => {
-                self.mesh(findings, field, effect);
-                None
-            }
-            Source::Unsupported(name) => {
-                unsupported(findings, name, field, effect);
-                None
-            }
+            Source::File(file) => Some(file.paths().next()?.display().to_string()),
+            Source::Mesh | Source::Unsupported(_) => None,
         }
     }
 
-    fn list<S: Spec>(
+    fn unusable<S: Spec>(
         &mut self,
         findings: &mut Findings<'_, S>,
-        named: &Named,
+        why: Unusable<'r>,
         field: &str,
         effect: &str,
     ) {
-        let (name, secret) = match &named.source {
-            Source::File(file) => return self.file(findings, file, field, effect),
-            Source::Mesh => return self.mesh(findings, field, effect),
-            Source::Unsupported(name) => return unsupported(findings, name, field, effect),
-            Source::Secret(name) => (name, self.secrets.get(name)),
-            Source::SecretOrBeside(name) => (name, self.secrets.with_authorities(name)),
-        };
-        let Some(secret) = secret else { return self.missing(findings, name, field, effect) };
-        let key = secret.meta.name.as_str();
-        let judged = self.authorities.entry(key).or_insert_with(|| authorities(&secret.spec));
-        if let Err(problem) = judged.clone() {
-            self.bad(findings, secret, problem, field);
+        match &why.0 {
+            // Manifests without any Secret say nothing at a Gateway: Secrets are often kept elsewhere,
+            // and what is not there when they are served is told by the compiler.
+            Reason::NoSecret { .. } if S::KIND == Kind::Gateway && !self.any_secrets => return,
+            Reason::File(_, None) | Reason::Mesh(None) => return,
+            Reason::Secret(secret, error) if error.refuses() => {
+                self.bad_secrets.push((secret, error.clone()));
+            }
+            _ => {}
         }
+        // A Secret may have an earlier version, which is served then; if not, the compiler says so.
+        let message = match &why.0 {
+            Reason::Secret(..) => why.to_string(),
+            _ => format!("{why}: {effect}"),
+        };
+        findings.warn(why.code(), field, &message, &why.help().unwrap_or_default());
     }
 
-    fn missing<S: Spec>(
-        &self,
-        findings: &mut Findings<'_, S>,
-        name: &str,
-        field: &str,
-        effect: &str,
-    ) {
-        // Manifests without any Secret say nothing at a Gateway: Secrets are often kept elsewhere, and
-        // what is not there when they are served is told by the compiler.
-        if S::KIND == Kind::Gateway && self.resources.secrets().next().is_none() {
-            return;
-        }
-        let namespace = self.namespace;
-        let elsewhere = self.resources.secrets().find(|object| object.meta.name == name);
-        let help = match elsewhere.map(|object| object.meta.namespace.as_str()) {
-            Some(other) => format!("move the Secret from {other} to {namespace}"),
-            None => format!("add a Secret `{name}` to namespace {namespace}"),
-        };
-        let message = format!("there is no Secret {namespace}/{name} in these manifests: {effect}");
-        findings.warn("IST0101", field, &message, &help);
-    }
-
-    fn bad<S: Spec>(
-        &mut self,
-        findings: &mut Findings<'_, S>,
-        secret: &'r Object<Secret>,
-        problem: SecretProblem,
-        field: &str,
-    ) {
-        let colon = if problem.message.starts_with("its ") { ":" } else { "" };
-        let (namespace, name) = (self.namespace, &secret.meta.name);
-        let message = format!("Secret {namespace}/{name}{colon} {}", problem.message);
-        let help = match problem.refuses {
-            true => "",
-            false => "add `ca.crt` to it, or a Secret with the CA whose name ends in `-cacert`",
-        };
-        findings.warn("IST0161", field, &message, help);
-        if problem.refuses {
-            self.bad_secrets.push((secret, problem));
-        }
+    /// A file whose newest version cannot be used, while an earlier one is.
+    fn file<S: Spec>(&self, findings: &mut Findings<'_, S>, source: &Source, field: &str) {
+        let Source::File(file) = source else { return };
+        let state = self.parts.files.get(file);
+        let Some(problem) = state.and_then(|state| state.problem.as_ref()) else { return };
+        let message = format!("{problem}: the last good version stays in use");
+        findings.warn("RNG0311", field, &message, "");
     }
 
     /// Once each, at the Secret itself.
     fn tell_bad_secrets(self, diagnostics: &mut Vec<Diagnostic>) {
         let mut told = BTreeSet::new();
-        for (secret, problem) in self.bad_secrets {
-            if !told.insert((secret.meta.name.as_str(), problem.message.clone())) {
+        for (secret, error) in self.bad_secrets {
+            let problem = error.to_string();
+            let problem = problem.trim_start_matches([':', ' ']);
+            if !told.insert((secret.meta.name.as_str(), problem.to_owned())) {
                 continue;
             }
-            let field = problem.key.map(|key| secret.spec.field(key)).unwrap_or_default();
-            let message = format!("it is used as a credential, but {}", problem.message);
+            let field = error.key().map(|key| secret.spec.field(key)).unwrap_or_default();
+            let message = format!("it is used as a credential, but {problem}");
             diagnostics.push(secret.diagnostic(Severity::Error, "RNG0310", &field, &message, None));
-        }
-    }
-
-    /// Files that were looked at and cannot be used.
-    fn file<S: Spec>(
-        &self,
-        findings: &mut Findings<'_, S>,
-        file: &CredentialFile,
-        field: &str,
-        effect: &str,
-    ) {
-        let Some(state) = self.files.get(file) else { return };
-        let Some(problem) = &state.problem else { return };
-        let effect = match state.content {
-            Some(_) => "the last good version stays in use",
-            None => effect,
-        };
-        findings.warn("RNG0311", field, &format!("{problem}: {effect}"), "");
-    }
-
-    fn mesh<S: Spec>(&self, findings: &mut Findings<'_, S>, field: &str, effect: &str) {
-        if self.files.mesh().is_some() {
-            return;
-        }
-        let mut problems: Vec<&str> = Vec::new();
-        for file in CredentialFile::mesh().iter().flatten() {
-            let Some(state) = self.files.get(file) else { continue };
-            problems.extend(state.problem.as_deref());
-        }
-        if let Some(first) = problems.first() {
-            let message = format!("no certificate of a mesh is here ({first}): {effect}");
-            let help = "mount the workload's certificate at /etc/certs, or use another mode";
-            findings.warn("RNG0311", field, &message, help);
         }
     }
 
@@ -343,12 +230,6 @@ impl<'r> Judge<'r> {
     }
 }
 
-fn unsupported<S: Spec>(findings: &mut Findings<'_, S>, name: &str, field: &str, effect: &str) {
-    let message = format!("not honoured yet: `{name}` is not read: {effect}");
-    let help = "name a Secret of the gateway's namespace, without a scheme or a namespace";
-    findings.warn("RNG0100", field, &message, help);
-}
-
 fn names(leaf: &Certificate) -> String {
     /// More are not shown.
     const SHOWN: usize = 5;
@@ -359,46 +240,4 @@ fn names(leaf: &Certificate) -> String {
         more if more > SHOWN => format!("{} and {} more", all[..SHOWN].join(", "), more - SHOWN),
         _ => all.join(", "),
     }
-}
-
-/// Judge a Secret as certificate and key. A certificate that rustls takes and nobody can read for its
-/// names is good.
-fn pair(secret: &Secret) -> Result<Option<Certificate>, SecretProblem> {
-    let found = credential::identity(secret)?;
-    let identity = &found.identity;
-    pem::check_identity(&identity.chain.0, &identity.key.0).map_err(|error| {
-        let (key, message) = match error {
-            IdentityError::Chain(error) => {
-                (found.certificate_key, format!("its `{}` {error}", found.certificate_key))
-            }
-            IdentityError::Key(error) => {
-                (found.private_key_key, format!("its `{}` {error}", found.private_key_key))
-            }
-            IdentityError::Mismatch => (
-                found.private_key_key,
-                format!(
-                    "its `{}` does not belong to its `{}`",
-                    found.private_key_key, found.certificate_key
-                ),
-            ),
-        };
-        SecretProblem { key: Some(key), message, refuses: true }
-    })?;
-    Ok(certificate::leaf(&identity.chain.0).ok())
-}
-
-/// Judge a Secret as authorities.
-fn authorities(secret: &Secret) -> Result<(), SecretProblem> {
-    let found = credential::authorities(secret)?;
-    let problem = |key: &'static str, error: pem::PemError| SecretProblem {
-        key: Some(key),
-        message: format!("its `{key}` {error}"),
-        refuses: true,
-    };
-    pem::check_authorities(&found.authorities.0)
-        .map_err(|error| problem(found.authorities_key, error))?;
-    if let Some(lists) = &found.revocations {
-        pem::check_revocations(&lists.0).map_err(|error| problem(found.revocations_key, error))?;
-    }
-    Ok(())
 }

@@ -2,7 +2,8 @@
 //! object, which is refused alone; warnings change nothing.
 //!
 //! One file per kind, or per part of a large one; then what needs more than one object to see:
-//! `references` (names that point nowhere), `credentials`, `gateway_analysis` and `service_analysis`; and
+//! `references` (names that point nowhere), `credentials` (what [`parts`] finds of them, which the compiler
+//! asks too), `gateway_analysis` and `service_analysis`; and
 //! `unsupported`: every field that is read but not honoured yet says so. The rules are Istio's
 //! (behaviour 11); codes are those of its analyzer where it has one.
 
@@ -15,6 +16,7 @@ mod l4_route;
 mod load_balancer;
 mod metadata;
 mod names;
+pub mod parts;
 mod references;
 mod route_policy;
 mod server_tls;

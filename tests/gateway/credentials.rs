@@ -4,8 +4,10 @@ use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 
 use crate::support::gateway::{free_port, ringress, wait_until};
-use crate::support::manifests::{any_host, hello_service, policy};
+use crate::support::manifests::{any_host, hello_service, policy, service};
+use crate::support::tls::{Authority, connect, get};
 use crate::support::{Gateway, Upstream};
+use crate::tls;
 
 struct Made {
     chain: String,
@@ -250,4 +252,53 @@ fn a_service_whose_credentials_are_missing_is_never_called_in_clear_text() {
     gateway.wait_for_generation(2);
     raw.send("GET / HTTP/1.1\r\nHost: a.com\r\n\r\n");
     assert_eq!(raw.response().status, 200);
+}
+
+#[test]
+fn what_is_told_is_what_is_served() {
+    let upstream = Upstream::start("hello");
+    let authority = Authority::new();
+    let pair = authority.issue(&["a.com", "b.com"]);
+    let ca = authority.pem();
+    let own = |name: &str| {
+        secret(name, &[("tls.crt", &pair.certificate), ("tls.key", &pair.key), ("ca.crt", &ca)])
+    };
+    let servers = tls::server("one", "{mode: MUTUAL, credentialName: one}", "a.com")
+        + &tls::server("two", "{mode: SIMPLE, credentialName: two}", "b.com");
+    let rest = [
+        tls::gateway("g", &servers),
+        tls::routes("a", "a.com, b.com", "g", "hello"),
+        service("hello", &[upstream.address]),
+        own("one"),
+        // It stands before the CA in the Secret itself, which must not take its place.
+        secret("one-cacert", &[("ca.crt", "x")]),
+    ]
+    .join("---\n");
+    let port = free_port();
+    let gateway = Gateway::start_with(
+        &[("all.yaml", &rest), ("two.yaml", &own("two"))],
+        &[&format!("--port-map=443={port}"), "--skip-invalid"],
+    );
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let client = authority.client(Some(&pair), &[]);
+    let is_served = |name: &str| {
+        let answer =
+            connect(address, name, &client).and_then(|mut stream| get(&mut stream, name, "/"));
+        answer.is_ok()
+    };
+    let told = || object(&gateway, "Gateway", "g").1;
+    assert!(!is_served("a.com"), "nobody says which clients are good");
+    let first = told();
+    assert_eq!(first.len(), 1, "{first:?}");
+    let (code, message) = &first[0];
+    assert_eq!(code, "IST0161");
+    assert!(message.contains("istio-system/one-cacert: its `ca.crt`"), "{message}");
+    assert!(message.ends_with("TLS handshakes with this server fail"), "{message}");
+    assert!(is_served("b.com"));
+    gateway.write("two.yaml", "");
+    wait_until("the Secret is missed", || told().len() == 2);
+    let missed = told().into_iter().find(|(code, _)| code == "IST0101").expect("it is told").1;
+    assert!(missed.contains("istio-system/two"), "{missed}");
+    assert!(missed.ends_with("the last good certificate is served"), "{missed}");
+    assert!(is_served("b.com"), "as it is told");
 }

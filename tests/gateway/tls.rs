@@ -247,6 +247,50 @@ fn a_renewed_certificate_is_live_and_a_bad_one_changes_nothing() {
 }
 
 #[test]
+fn a_server_that_is_renamed_goes_on_with_its_connections() {
+    let (one, two) = (Upstream::start("one"), Upstream::start("two"));
+    let authority = Authority::new();
+    let pair = authority.issue(&["a.com", "b.com"]);
+    let credential = secret(
+        "cert",
+        &[("tls.crt", &pair.certificate), ("tls.key", &pair.key), ("ca.crt", &authority.pem())],
+    );
+    let text = |name: &str, mode: &str, hosts: &str, to: &Upstream| {
+        let servers = server(name, &format!("{{mode: {mode}, credentialName: cert}}"), hosts)
+            + &server("other", "{mode: SIMPLE, credentialName: cert}", "c.com");
+        [
+            gateway(name, &servers),
+            routes("all", hosts, name, "hello"),
+            service("hello", &[to.address]),
+            credential.clone(),
+        ]
+        .join("---\n")
+    };
+    let (gateway, address) = start(&[text("first", "SIMPLE", "a.com, b.com", &one)], &[]);
+    let mut client = connect(address, "a.com", &authority.client(None, &[])).expect("TLS");
+    let mut answer = |said: &str| {
+        let answer = get(&mut client, "a.com", "/").expect("the connection stayed");
+        assert_eq!(status(&answer), 200, "{answer}");
+        assert!(answer.ends_with(said), "{answer}");
+    };
+    answer("one");
+    for (name, hosts, to, said) in
+        [("second", "b.com, a.com", &two, "two"), ("third", "a.com, b.com", &one, "one")]
+    {
+        let generation = gateway.generation();
+        gateway.write("all.yaml", &text(name, "SIMPLE", hosts, to));
+        gateway.wait_for_generation(generation + 1);
+        answer(said);
+    }
+    // One that asks for certificates is another server: who came without must come again.
+    let generation = gateway.generation();
+    gateway.write("all.yaml", &text("fourth", "MUTUAL", "a.com, b.com", &one));
+    gateway.wait_for_generation(generation + 1);
+    let refused = get(&mut client, "a.com", "/").expect("the connection stayed");
+    assert_eq!(status(&refused), 421, "{refused}");
+}
+
+#[test]
 fn certificates_in_files_are_followed() {
     let upstream = Upstream::start("hello");
     let (old, new) = (Authority::new(), Authority::new());

@@ -114,6 +114,37 @@ fn tls_that_ends_here_goes_on_as_bytes() {
 }
 
 #[test]
+fn an_end_without_a_word_of_tls_is_passed_on_as_an_end() {
+    // It tells what it got before the end, or that the connection was reset.
+    let upstream = Scripted::start(|_, mut stream| {
+        let mut received = Vec::new();
+        let outcome = stream.read_to_end(&mut received);
+        let text = String::from_utf8_lossy(&received).into_owned();
+        // The client may be gone.
+        let _ = stream.write_all(format!("{text} {}", outcome.is_ok()).as_bytes());
+    });
+    let authority = Authority::new();
+    let manifests = [
+        gateway("g", &tls_server("tls", "{mode: SIMPLE, credentialName: cert}", "a.com")),
+        virtual_service(
+            "bytes",
+            "{hosts: [a.com], gateways: [g], tcp: [{route: [{destination: {host: echo}}]}]}",
+        ),
+        service("echo", &[upstream.address]),
+        secret_of("cert", &authority.issue(&["a.com"])),
+    ];
+    let (_gateway, address) = start(&manifests, &[]);
+    let mut client = connect(address, "a.com", &authority.client(None, &[])).expect("TLS");
+    client.write_all(b"goodbye").expect("sent");
+    client.flush().expect("sent");
+    // The socket ends; no close_notify was sent.
+    client.sock.shutdown(std::net::Shutdown::Write).expect("open");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("an orderly end");
+    assert_eq!(answer, "goodbye true");
+}
+
+#[test]
 fn sidecars_name_the_cluster() {
     let authority = Authority::new();
     let name = "outbound_.80_._.hello.default.svc.cluster.local";

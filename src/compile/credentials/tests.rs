@@ -1,8 +1,13 @@
 //! Manifests, Secrets and files in, plain settings out. What the parts hold does not matter here.
 
 use super::*;
+use crate::compile::TlsSides;
 use crate::compile::tests::resources;
-use crate::config::credential_files::{CredentialFile, FileContent, FileState, named_by};
+use crate::config::ResourceSet;
+use crate::config::credential_files::{
+    CredentialFile, CredentialFiles, FileContent, FileState, named_by,
+};
+use crate::tls::settings::{Bytes, Identity, Trust};
 
 fn server(protocol: &str, tls: &str) -> String {
     format!(
@@ -63,14 +68,13 @@ fn files(resources: &ResourceSet, missing: &str) -> CredentialFiles {
 fn settings(text: &str, missing: &str) -> Result<ServerSettings, (String, &'static str, String)> {
     let resources = resources(text);
     let files = files(&resources, missing);
-    let credentials = Credentials::new(&resources, &files, "istio-system");
+    let parts = Parts::new(&resources, &files, "istio-system");
     let gateway = resources.gateways().next().expect("a Gateway");
-    server_settings(&gateway.spec.servers[1], gateway, &credentials, HANDSHAKES_FAIL).map_err(
-        |found| {
-            assert_eq!(found.severity, Severity::Warning);
-            (found.field, found.code, found.message)
-        },
-    )
+    let side = ServerSide { server: &gateway.spec.servers[1], gateway, effect: HANDSHAKES_FAIL };
+    server_settings(&side, &parts).map_err(|found| {
+        assert_eq!(found.severity, Severity::Warning);
+        (found.field, found.code, found.message)
+    })
 }
 
 #[track_caller]
@@ -211,7 +215,7 @@ fn client(
     );
     let resources = resources(&text);
     let files = files(&resources, missing);
-    let credentials = Credentials::new(&resources, &files, "istio-system");
+    let parts = Parts::new(&resources, &files, "istio-system");
     let rule = resources.destination_rules().next().expect("a rule");
     let settings = rule.spec.traffic_policy.as_ref().and_then(|policy| policy.tls.as_ref());
     let side = ClientSide {
@@ -219,7 +223,7 @@ fn client(
         service_names: &["of.entry".to_owned()],
         rule,
     };
-    client_settings(settings.expect("tls"), &side, &credentials)
+    client_settings(settings.expect("tls"), &side, &parts)
         .map_err(|found| (found.field, found.code.to_owned()))
 }
 
@@ -278,7 +282,7 @@ fn a_service_without_its_credentials_has_no_settings() {
 }
 
 /// The clusters of a VirtualService that sends to two subsets and the whole of `a.com`.
-fn clusters(policy: &str, more: &str) -> Vec<crate::snapshot::Cluster> {
+fn clusters(policy: &str, more: &str) -> (Vec<crate::snapshot::Cluster>, TlsSides) {
     let destination = |subset: &str| format!("{{destination: {{host: a.com{subset}}}, weight: 1}}");
     let route = ["", ", subset: v1", ", subset: v2"].map(destination).join(", ");
     let text = format!(
@@ -294,16 +298,17 @@ fn clusters(policy: &str, more: &str) -> Vec<crate::snapshot::Cluster> {
     );
     let resources = resources(&text);
     let files = files(&resources, "");
+    let mut sides = TlsSides::default();
     let compiled = crate::compile::compile(
         &resources,
         &crate::compile::tests::options(),
         &crate::compile::DnsAnswers::default(),
         &files,
         &mut crate::metrics::LabelTable::new(),
-        &mut crate::compile::TlsSides::default(),
+        &mut sides,
     );
     assert_eq!(compiled.diagnostics, []);
-    compiled.snapshot.clusters
+    (compiled.snapshot.clusters, sides)
 }
 
 #[test]
@@ -313,12 +318,13 @@ fn the_settings_of_a_cluster_are_those_of_its_policy() {
                   trafficPolicy: {tls: {mode: DISABLE}}}, {name: v2, trafficPolicy: \
                   {portLevelSettings: [{port: {number: 443}, tls: {mode: SIMPLE, sni: port, \
                   subjectAltNames: [own]}}]}}]";
-    let made = clusters(policy, "");
+    let (made, sides) = clusters(policy, "");
     let settings: Vec<Option<(&str, &str)>> = made
         .iter()
         .map(|cluster| {
             assert_eq!(cluster.endpoints.len(), 1, "{}", cluster.name);
-            let settings = &cluster.tls.as_ref()?.settings;
+            let side = cluster.tls.as_ref()?.http1.as_ref()?;
+            let settings = sides.settings_of(side).expect("kept");
             let name = settings.server_name.as_deref().expect("given");
             Some((name, settings.trust.subject_alt_names[0].as_str()))
         })
@@ -331,7 +337,7 @@ fn what_is_to_be_sent_by_tls_is_never_sent_in_clear_text() {
     let policy = "trafficPolicy: {tls: {mode: SIMPLE, credentialName: s}}, subsets: [{name: v1, \
                   trafficPolicy: {tls: {mode: DISABLE}}}, {name: v2}]";
     let endpoints = |more: &str| -> Vec<(usize, bool)> {
-        let made = clusters(policy, more);
+        let (made, _) = clusters(policy, more);
         let count =
             |cluster: &crate::snapshot::Cluster| (cluster.endpoints.len(), cluster.tls.is_some());
         made.iter().map(count).collect()
