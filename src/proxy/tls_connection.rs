@@ -54,8 +54,8 @@ pub async fn serve(
     // Boxed: what is needed only until the handshake is over must not lie in an idle connection.
     let opened = Box::pin(open(&context, socket, peer, listener, received)).await;
     match opened {
-        Ok(Opened::Requests(downstream)) => exchange::serve_connection(context, downstream).await,
-        Ok(Opened::Bytes(bytes)) => {
+        Some(Opened::Requests(downstream)) => exchange::serve_connection(context, downstream).await,
+        Some(Opened::Bytes(bytes)) => {
             let Bytes { stream, listener, received, server_name, of_mesh, replica, position } =
                 *bytes;
             let server_name = server_name.as_deref();
@@ -65,7 +65,7 @@ pub async fn serve(
             });
             Box::pin(serving).await;
         }
-        Err(failure) => context.count(|counters, _| failure.count(counters)),
+        None => {}
     }
 }
 
@@ -98,26 +98,35 @@ fn route_of_chain(snapshot: &Snapshot, (at, position): (usize, usize)) -> Option
     }
 }
 
-/// Find the chain of a connection and, if TLS ends here, shake hands.
+/// Find the chain of a connection and, if TLS ends here, shake hands. None: it failed, which is counted.
 async fn open(
     context: &Rc<WorkerContext>,
     socket: Stream,
     peer: SocketAddr,
     listener: Rc<ListenerSlot>,
     received: Buffer,
-) -> Result<Opened, HandshakeFailure> {
+) -> Option<Opened> {
     let early = Downstream::new(socket.clone(), peer, Rc::clone(&listener));
     let early = context.downstreams.insert(early);
     let deadline_ms =
         context.clock.milliseconds(Instant::now()) + TLS_HANDSHAKE_TIMEOUT.as_millis() as u64;
     early.wait(Phase::Handshake, deadline_ms);
-    let opened = shake_hands(context, socket, peer, &listener, received).await;
-    let expired = early.expired();
-    context.downstreams.remove(&early);
-    match opened {
-        Err(_) if expired => Err(HandshakeFailure::Timeout),
-        opened => opened,
+    let failure = match shake_hands(context, socket, peer, &listener, received).await {
+        Ok(opened) => {
+            context.downstreams.remove(&early);
+            return Some(opened);
+        }
+        Err(_) if early.expired() => HandshakeFailure::Timeout,
+        Err(failure) => failure,
+    };
+    context.count(|counters, _| failure.count(counters));
+    if failure.was_told() {
+        // A client of TLS 1.3 has sent its request before it can know: closed with that unread, the
+        // alert would be lost on its way.
+        exchange::linger(context, &early).await;
     }
+    context.downstreams.remove(&early);
+    None
 }
 
 async fn shake_hands(
@@ -238,6 +247,14 @@ enum HandshakeFailure {
 }
 
 impl HandshakeFailure {
+    /// Has the client been sent an alert that says why?
+    fn was_told(self) -> bool {
+        match self {
+            HandshakeFailure::Refused(reason) => !matches!(reason, "closed" | "socket" | "alert"),
+            _ => false,
+        }
+    }
+
     fn count(self, counters: &mut WorkerCounters) {
         let counter = match self {
             HandshakeFailure::Timeout => &mut counters.tls_failed_timeout,

@@ -53,6 +53,7 @@ mod tcp;
 mod tls;
 mod tls_http2;
 mod tls_routes;
+mod tls_settings;
 mod undisturbed;
 mod unusual_requests;
 mod upstream_faults;
