@@ -125,7 +125,8 @@ pub fn run_until_stopped(
         validate_options(options),
         compile_options(options),
         Arc::clone(&labels),
-    );
+    )
+    .with_mesh_folder(options.mesh_certificates.clone());
     // Watch before the first reading, so that no change falls between the two.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

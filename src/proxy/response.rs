@@ -17,6 +17,7 @@ use crate::http1::{self, HeaderStorage, ParsedResponse, ResponseError};
 use crate::limits::INTERIM_RESPONSES_MAX;
 use crate::net::Buffer;
 use crate::stream_info::ResponseFlags;
+use crate::tls::TlsError;
 use crate::upstream::Connection;
 
 /// `server` of every response, as Istio's gateway sends it.
@@ -91,6 +92,11 @@ pub async fn relay(
                 ProxyError::UpstreamTruncated
             };
             flight.context.buffers.give(buffer);
+            // A server of TLS 1.3 says what it has against us, such as a missing certificate, when our
+            // side of the handshake is over.
+            if let Some(failure) = outcome.as_ref().err().and_then(TlsError::of) {
+                scratch.transport_failure = failure.to_string();
+            }
             return Responded::Nothing(error);
         }
         loop {

@@ -300,13 +300,14 @@ impl<'r> Judge<'r> {
             return;
         }
         let mut problems: Vec<&str> = Vec::new();
-        for file in CredentialFile::mesh().iter().flatten() {
-            let Some(state) = self.files.get(file) else { continue };
+        for file in self.files.mesh_folders().files().flatten() {
+            let Some(state) = self.files.get(&file) else { continue };
             problems.extend(state.problem.as_deref());
         }
         if let Some(first) = problems.first() {
             let message = format!("no certificate of a mesh is here ({first}): {effect}");
-            let help = "mount the workload's certificate at /etc/certs, or use another mode";
+            let help = "mount the workload's certificate at /etc/certs, name its folder by \
+                        --mesh-certificates, or use another mode";
             findings.warn("RNG0311", field, &message, help);
         }
     }

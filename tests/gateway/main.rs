@@ -58,5 +58,6 @@ mod undisturbed;
 mod unusual_requests;
 mod upstream_faults;
 mod upstream_tls;
+mod upstream_tls_settings;
 mod validation;
 mod websocket;

@@ -366,3 +366,52 @@ fn the_staple_of_a_secret_is_shown() {
         assert!(*check.staple.lock().expect("not poisoned") == staple, "{version:?}");
     }
 }
+
+#[test]
+fn the_certificate_of_a_mesh_is_shown_to_sidecars_alone() {
+    let upstream = Upstream::start("hello");
+    let (mesh, other) = (Authority::new(), Authority::new());
+    let directory = tempfile::TempDir::new().expect("a directory");
+    let write = |name: &str, text: &str| {
+        std::fs::write(directory.path().join(name), text).expect("written");
+    };
+    let pair = mesh.issue(&["a.com"]);
+    write("cert-chain.pem", &pair.certificate);
+    write("key.pem", &pair.key);
+    write("root-cert.pem", &mesh.pem());
+    let manifests = [
+        gateway("g", &server("https", "{mode: ISTIO_MUTUAL}", "a.com")),
+        routes("a", "a.com", "g", "hello"),
+        service("hello", &[upstream.address]),
+    ];
+    let folder = directory.path().display().to_string();
+    let (gateway, address) = start(&manifests, &["--mesh-certificates", &folder]);
+    let uri = "spiffe://cluster.local/ns/default/sa/client";
+    let served = ask(address, &mesh.client(Some(&mesh.issue_client(uri)), &[]));
+    assert_eq!(served.expect("served"), 200);
+    let told = upstream.last();
+    let told = told.header("x-forwarded-client-cert").expect("told");
+    assert!(told.contains(&format!(";URI={uri}")), "{told}");
+    let strange = mesh.client(Some(&other.issue_client(uri)), &[]);
+    assert_eq!(alert(address, &strange), Some(AlertDescription::UnknownCA));
+    let without = alert(address, &mesh.client(None, &[]));
+    assert_eq!(without, Some(AlertDescription::CertificateRequired));
+    wait_for_failures(&gateway, "client_certificate", 2.0);
+    // The agent renews what is there: the connections that follow get it.
+    let renewed = mesh.issue(&["a.com"]);
+    write("cert-chain.pem", &renewed.certificate);
+    write("key.pem", &renewed.key);
+    let client = mesh.client(Some(&mesh.issue_client(uri)), &[]);
+    crate::support::gateway::wait_until("the new certificate", || {
+        let client = connect(address, "a.com", &client).expect("TLS");
+        client.conn.peer_certificates().expect("shown")[0] == renewed.der()
+    });
+    // Without the files the port is there and nobody is let in.
+    let empty = tempfile::TempDir::new().expect("a directory");
+    let empty = empty.path().display().to_string();
+    let (gateway, address) = start(&manifests, &["--mesh-certificates", &empty]);
+    assert!(ask(address, &client).is_err());
+    let log = gateway.log();
+    assert!(log.contains("no certificate of a mesh is here"), "{log}");
+    assert!(log.contains(&empty), "it says where it looked: {log}");
+}

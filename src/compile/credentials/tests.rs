@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::compile::tests::resources;
-use crate::config::credential_files::{CredentialFile, FileContent, FileState, named_by};
+use crate::config::credential_files::{
+    CredentialFile, FileContent, FileState, MeshFolders, named_by,
+};
 
 fn server(protocol: &str, tls: &str) -> String {
     format!(
@@ -56,7 +58,7 @@ fn files(resources: &ResourceSet, missing: &str) -> CredentialFiles {
         let problem = is_missing.then(|| "gone".to_owned());
         (file, FileState { content, problem })
     };
-    named_by(resources).into_iter().map(read).collect()
+    named_by(resources, &MeshFolders::default()).into_iter().map(read).collect()
 }
 
 /// Settings of the second server of the only Gateway, or field, code and words of the finding.

@@ -2,7 +2,7 @@
 //! crate's own blocking stream, on a socket of its own.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,10 +15,8 @@ use rcgen::{
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
-};
+use rustls::server::{Acceptor, WebPkiClientVerifier};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 
 /// A certificate with its key, both PEM.
 #[derive(Clone)]
@@ -273,7 +271,9 @@ pub struct Shaken {
     pub server_name: Option<String>,
     /// Did the client show a certificate?
     pub client_certificate: bool,
-    /// The protocol of ALPN.
+    /// The protocols that it offered by ALPN.
+    pub offered: Vec<String>,
+    /// The one that was agreed on.
     pub protocol: Option<String>,
     /// Was an earlier session resumed?
     pub resumed: bool,
@@ -286,25 +286,30 @@ pub struct TlsUpstream {
     shaken: Arc<Mutex<Vec<Shaken>>>,
 }
 
+/// The side of a server with this certificate; clients need one of `clients`, if there are any.
+pub fn server_config(pair: &Pair, clients: Option<&Authority>) -> ServerConfig {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .expect("versions");
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(authority) => {
+            let roots = Arc::new(authority.roots());
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
+                .build()
+                .expect("a verifier");
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("PEM");
+    builder.with_single_cert(vec![pair.der()], key).expect("a pair")
+}
+
 impl TlsUpstream {
     /// Start with this certificate; clients need one of `clients`, if there are any.
     pub fn start(name: &str, pair: &Pair, clients: Option<&Authority>) -> TlsUpstream {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .expect("versions");
-        let builder = match clients {
-            None => builder.with_no_client_auth(),
-            Some(authority) => {
-                let roots = Arc::new(authority.roots());
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
-                    .build()
-                    .expect("a verifier");
-                builder.with_client_cert_verifier(verifier)
-            }
-        };
-        let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("PEM");
-        let mut config = builder.with_single_cert(vec![pair.der()], key).expect("a pair");
+        let mut config = server_config(pair, clients);
         config.alpn_protocols = vec![b"http/1.1".to_vec(), b"istio".to_vec()];
         let config = Arc::new(config);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -330,20 +335,43 @@ impl TlsUpstream {
 }
 
 fn answer(
-    socket: TcpStream,
+    mut socket: TcpStream,
     config: Arc<ServerConfig>,
     name: &str,
     seen: &Mutex<Vec<Shaken>>,
 ) -> std::io::Result<()> {
     socket.set_read_timeout(Some(Duration::from_secs(60)))?;
-    let connection = ServerConnection::new(config).map_err(std::io::Error::other)?;
+    let mut acceptor = Acceptor::default();
+    let accepted = loop {
+        acceptor.read_tls(&mut socket)?;
+        if let Some(accepted) =
+            acceptor.accept().map_err(|(error, _)| std::io::Error::other(error))?
+        {
+            break accepted;
+        }
+    };
+    let offered = accepted.client_hello().alpn().into_iter().flatten();
+    let offered = offered.map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+    let connection = match accepted.into_connection(config) {
+        Ok(connection) => connection,
+        Err((error, mut alert)) => {
+            alert.write_all(&mut socket)?;
+            return Err(std::io::Error::other(error));
+        }
+    };
     let mut stream = StreamOwned::new(connection, socket);
     while stream.conn.is_handshaking() {
-        stream.conn.complete_io(&mut stream.sock)?;
+        if let Err(error) = stream.conn.complete_io(&mut stream.sock) {
+            // Closed with the client's first bytes unread, the alert could be lost.
+            stream.sock.shutdown(Shutdown::Write)?;
+            std::io::copy(&mut stream.sock, &mut std::io::sink())?;
+            return Err(error);
+        }
     }
     seen.lock().expect("not poisoned").push(Shaken {
         server_name: stream.conn.server_name().map(str::to_owned),
         client_certificate: stream.conn.peer_certificates().is_some(),
+        offered,
         protocol: stream
             .conn
             .alpn_protocol()
