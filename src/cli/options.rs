@@ -98,6 +98,10 @@ pub struct RunOptions {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub request_head_timeout: Duration,
 
+    /// A TLS handshake must be over this long after the connection was accepted.
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_duration)]
+    pub tls_handshake_timeout: Duration,
+
     /// Close a connection whose body or response makes no progress for this time.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     pub progress_timeout: Duration,

@@ -10,7 +10,6 @@ use super::downstream::{Downstream, Phase};
 use super::exchange;
 use super::listener::ListenerSlot;
 use super::tcp::{self, Arrived};
-use crate::limits::TLS_HANDSHAKE_TIMEOUT;
 use crate::metrics::WorkerCounters;
 use crate::net::{Buffer, Stream};
 use crate::snapshot::{Chain, ChainContent, Forward, Serves, Snapshot};
@@ -108,10 +107,11 @@ async fn open(
 ) -> Option<Opened> {
     let early = Downstream::new(socket.clone(), peer, Rc::clone(&listener));
     let early = context.downstreams.insert(early);
-    let deadline_ms =
-        context.clock.milliseconds(Instant::now()) + TLS_HANDSHAKE_TIMEOUT.as_millis() as u64;
-    early.wait(Phase::Handshake, deadline_ms);
-    let failure = match shake_hands(context, socket, peer, &listener, received).await {
+    let timeout = context.replica.borrow().snapshot.settings.tls_handshake_timeout;
+    let deadline_ms = context.clock.milliseconds(Instant::now()) + timeout.as_millis() as u64;
+    early.wait(Phase::FirstBytes, deadline_ms);
+    let begun = || early.wait(Phase::Handshake, deadline_ms);
+    let failure = match shake_hands(context, socket, peer, &listener, received, begun).await {
         Ok(opened) => {
             context.downstreams.remove(&early);
             return Some(opened);
@@ -135,8 +135,9 @@ async fn shake_hands(
     peer: SocketAddr,
     listener: &Rc<ListenerSlot>,
     received: Buffer,
+    begun: impl Fn(),
 ) -> Result<Opened, HandshakeFailure> {
-    let (hello, received) = read_hello(context, &socket, received).await?;
+    let (hello, received) = read_hello(context, &socket, received, begun).await?;
     let replica = Rc::clone(&context.replica.borrow());
     let name = hello.server_name.as_deref();
     let Some((position, slot, chain)) = find_chain(&replica, listener, name) else {
@@ -189,14 +190,18 @@ fn find_chain<'r>(
     Some(((at, position), replica.chains.get(at, position)?, port.chains.get(position)?))
 }
 
-/// Receive until the client has said what it wants.
+/// Receive until the client has said what it wants; `begun` is called when it has begun to.
 async fn read_hello(
     context: &WorkerContext,
     socket: &Stream,
     received: Buffer,
+    begun: impl Fn(),
 ) -> Result<(ClientHello, Buffer), HandshakeFailure> {
     let mut buffer = received;
     loop {
+        if !buffer.is_empty() {
+            begun();
+        }
         let failure = match client_hello::parse(&buffer) {
             Parsed::Hello(hello) => return Ok((hello, buffer)),
             Parsed::NotTls => HandshakeFailure::NotTls,
