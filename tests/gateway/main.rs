@@ -36,6 +36,7 @@ mod grpc_web;
 mod http2;
 mod http2_frames;
 mod http2_misuse;
+mod http2_pool;
 mod lifecycle;
 mod limits;
 mod localities;
