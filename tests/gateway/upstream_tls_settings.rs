@@ -224,6 +224,12 @@ fn sidecars_are_called_as_the_mesh_does() {
     assert_eq!(shaken.server_name.as_deref(), Some(name));
     // A sidecar that takes clear text too knows its mesh by these names.
     assert_eq!(shaken.offered, ["istio-http/1.1", "istio", "http/1.1"]);
+    let rule = "{connectionPool: {http: {h2UpgradePolicy: UPGRADE}}, tls: {mode: ISTIO_MUTUAL}}";
+    let text = [any_host(ROUTE), service("backend", &[upstream.address]), policy("backend", rule)];
+    let gateway = Gateway::start_with(&[("all.yaml", &text.join("---\n"))], &option);
+    // This one speaks no HTTP/2: what counts is what it was offered.
+    ask(&gateway);
+    assert_eq!(upstream.shaken().last().expect("one").offered, ["istio-h2", "istio", "h2"]);
     // A server of another mesh.
     let text = manifests(&sidecar(&Authority::new()), "{mode: ISTIO_MUTUAL}", &[]);
     let gateway = Gateway::start_with(&[("all.yaml", &text)], &option);
