@@ -55,20 +55,6 @@ pub enum TlsError {
 }
 
 impl TlsError {
-    /// The error of TLS that an operation on an encrypted stream failed with; none: it was another one.
-    pub fn of(error: &io::Error) -> Option<&TlsError> {
-        let mut cause: &(dyn std::error::Error + 'static) = error.get_ref()?;
-        loop {
-            if let Some(found) = cause.downcast_ref() {
-                return Some(found);
-            }
-            cause = match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-                Some(inner) => inner,
-                None => cause.source()?,
-            };
-        }
-    }
-
     /// One word for logs and counters; never changes for a cause.
     pub fn reason(&self) -> &'static str {
         match self {

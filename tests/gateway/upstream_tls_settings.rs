@@ -113,6 +113,11 @@ fn the_log_says_why_a_server_is_not_accepted() {
     // It wants a certificate and gets none. In TLS 1.3 it says so when our side has shaken hands.
     let refusal = Some(("UC", "TLS alert certificate_required"));
     expect_flagged(&manifests(&asking, tls, &[&ca]), refusal);
+    // In HTTP/2 the same: its streams are told what their connection heard.
+    let rule = "{connectionPool: {http: {h2UpgradePolicy: UPGRADE}}, tls: {mode: SIMPLE, credentialName: ca}}";
+    let text =
+        [any_host(ROUTE), service("backend", &[asking.address]), policy("backend", rule), ca];
+    expect_flagged(&text.join("---\n"), refusal);
 }
 
 #[test]

@@ -310,7 +310,7 @@ impl TlsUpstream {
     /// Start with this certificate; clients need one of `clients`, if there are any.
     pub fn start(name: &str, pair: &Pair, clients: Option<&Authority>) -> TlsUpstream {
         let mut config = server_config(pair, clients);
-        config.alpn_protocols = vec![b"http/1.1".to_vec(), b"istio".to_vec()];
+        config.alpn_protocols = ["http/1.1", "istio", "h2"].map(|name| name.into()).to_vec();
         let config = Arc::new(config);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
