@@ -13,6 +13,7 @@ use tokio::task::{JoinHandle, block_in_place};
 use tokio_rustls::TlsConnector;
 
 use crate::lifecycle::{Held, wait_until_refused_at};
+use crate::support::frames;
 use crate::support::manifests::service;
 use crate::support::raw::Raw;
 use crate::support::tls::{Authority, Connection, connect, secret_of, status};
@@ -170,6 +171,56 @@ fn http2_in_tls_says_goodbye_and_finishes_its_streams() {
     });
     assert_eq!(gateway.wait().code(), Some(0));
     assert!(!gateway.log().contains("cut at the deadline"), "{}", gateway.log());
+}
+
+#[test]
+fn the_goodbye_of_an_idle_http2_connection_comes_before_its_end() {
+    let held = Held::start();
+    let authority = Authority::new();
+    let (mut gateway, address) = before(&held, &authority, &[]);
+    let mut client = connect(address, "a.com", &authority.client(None, &["h2"])).expect("TLS");
+    client.write_all(&frames::hello()).expect("open");
+    client.write_all(&frames::frame(PING, 0, 0, b"8 bytes.")).expect("open");
+    client.flush().expect("open");
+    // Answered: it is served.
+    loop {
+        let (kind, payload) = read_frame(&mut client).expect("a frame");
+        if kind == PING {
+            assert_eq!(payload, b"8 bytes.");
+            break;
+        }
+    }
+    gateway.signal(libc::SIGTERM);
+    let mut seen = Vec::new();
+    while let Some((kind, payload)) = read_frame(&mut client) {
+        if kind == PING {
+            // It asks whether anything was still on its way when it said goodbye (RFC 9113 section 6.8).
+            client.write_all(&frames::frame(PING, ACK, 0, &payload)).expect("open");
+            client.flush().expect("open");
+        }
+        seen.push((kind, payload));
+    }
+    let goodbyes: Vec<_> = seen.iter().filter(|(kind, _)| *kind == GOAWAY).collect();
+    let (_, last) = goodbyes.last().expect("a GOAWAY");
+    assert_eq!(last[..8], [0; 8], "no stream was begun, and nothing is wrong: {seen:?}");
+    assert_eq!(gateway.wait().code(), Some(0));
+}
+
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const ACK: u8 = 1;
+
+/// Kind and payload of the next frame; none: the connection has ended, in order.
+fn read_frame(client: &mut Connection) -> Option<(u8, Vec<u8>)> {
+    let mut head = [0; 9];
+    if client.read(&mut head[..1]).expect("an end of TLS, not a cut") == 0 {
+        return None;
+    }
+    client.read_exact(&mut head[1..]).expect("a whole head");
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; length as usize];
+    client.read_exact(&mut payload).expect("a whole frame");
+    Some((head[3], payload))
 }
 
 /// Bytes on port 443, in clear text or in TLS, to an upstream that sends back what comes.

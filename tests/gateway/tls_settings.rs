@@ -234,6 +234,8 @@ fn versions_can_be_narrowed() {
                 wait_for_failures(&gateway, "protocol", 1.0);
             }
         }
+        let told = gateway.log().contains("TLS before 1.2 is never spoken here");
+        assert_eq!(told, versions.contains("TLSV1_0"), "{versions}");
     }
 }
 
