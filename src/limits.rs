@@ -77,7 +77,8 @@ pub const HTTP2_PREMATURE_RESETS_FROM: u64 = 500;
 
 /// A request head must be complete this long after its first byte.
 pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// A TLS handshake must be over this long after the connection was accepted (Istio's gateway: 15 s).
+/// Default of `--tls-handshake-timeout`: a TLS handshake must be over this long after the connection was
+/// accepted (Istio's gateway: 15 s).
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// A body or a write must make progress within this time.
 pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);

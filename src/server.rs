@@ -125,7 +125,8 @@ pub fn run_until_stopped(
         validate_options(options),
         compile_options(options),
         Arc::clone(&labels),
-    );
+    )
+    .with_mesh_folder(options.mesh_certificates.clone());
     // Watch before the first reading, so that no change falls between the two.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -368,6 +369,7 @@ fn compile_options(options: &RunOptions) -> CompileOptions {
             trusted_proxies: options.trusted_proxies,
             idle_timeout: options.idle_timeout,
             request_head_timeout: options.request_head_timeout,
+            tls_handshake_timeout: options.tls_handshake_timeout,
             progress_timeout: options.progress_timeout,
             explain_header: options.explain_header,
             proxy_protocol: options.proxy_protocol.clone().unwrap_or_default(),

@@ -37,6 +37,11 @@ pub struct RunOptions {
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
 
+    /// Folder with `cert-chain.pem`, `key.pem` and `root-cert.pem` for the mode ISTIO_MUTUAL. Default:
+    /// where Istio's agent has them.
+    #[arg(long, value_name = "DIR")]
+    pub mesh_certificates: Option<PathBuf>,
+
     /// Listen on PORT for a Gateway server with this number, when no Service of the gateway maps
     /// it. May be given several times or as a comma list.
     #[arg(long, value_name = "NUMBER=PORT", value_delimiter = ',', value_parser = parse_port_map)]
@@ -92,6 +97,10 @@ pub struct RunOptions {
     /// A request head must be complete this long after its first byte.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub request_head_timeout: Duration,
+
+    /// A TLS handshake must be over this long after the connection was accepted.
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_duration)]
+    pub tls_handshake_timeout: Duration,
 
     /// Close a connection whose body or response makes no progress for this time.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
@@ -204,6 +213,11 @@ pub(super) struct GatewayOptions {
     /// Suffix of the cluster's service names.
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
+
+    /// Folder with `cert-chain.pem`, `key.pem` and `root-cert.pem` for the mode ISTIO_MUTUAL. Default:
+    /// where Istio's agent has them.
+    #[arg(long, value_name = "DIR")]
+    mesh_certificates: Option<PathBuf>,
 }
 
 impl GatewayOptions {
@@ -224,6 +238,7 @@ impl GatewayOptions {
             settings: Settings { hostname: crate::net::hostname().into(), ..Settings::default() },
         };
         Reloader::new(paths, validate, compile, LabelTable::shared())
+            .with_mesh_folder(self.mesh_certificates.clone())
     }
 }
 

@@ -221,7 +221,7 @@ impl<'r> ClusterCompiler<'r> {
             };
             let made = credentials::client_settings(settings, &side, &self.parts)
                 .map_err(|_| ())
-                .and_then(|settings| self.tls(settings, cluster.protocol));
+                .and_then(|settings| self.tls(settings));
             match made {
                 Ok(tls) => cluster.tls = tls.map(Box::new),
                 // Validation told why. What is to be sent by TLS is never sent in clear text.
@@ -234,25 +234,12 @@ impl<'r> ClusterCompiler<'r> {
         Some(cluster)
     }
 
-    /// The sides of TLS to a cluster, those that its protocol needs.
-    fn tls(
-        &self,
-        settings: Option<ClientSettings>,
-        protocol: UpstreamProtocol,
-    ) -> Result<Option<ClusterTls>, ()> {
-        let Some(mut settings) = settings else { return Ok(None) };
+    /// The side of TLS to a cluster.
+    fn tls(&self, settings: Option<ClientSettings>) -> Result<Option<ClusterTls>, ()> {
+        let Some(settings) = settings else { return Ok(None) };
         let needs_host = settings.server_name.is_none();
-        let mut sides = self.sides.borrow_mut();
-        let mut side = |http2| {
-            settings.http2 = http2;
-            sides.client(&settings).map(Some).map_err(|_| ())
-        };
-        let (http1, http2) = match protocol {
-            UpstreamProtocol::Http1 => (side(false)?, None),
-            UpstreamProtocol::Http2 => (None, side(true)?),
-            UpstreamProtocol::AsClient => (side(false)?, side(true)?),
-        };
-        Ok(Some(ClusterTls { http1, http2, needs_host }))
+        let side = self.sides.borrow_mut().client(&settings).map_err(|_| ())?;
+        Ok(Some(ClusterTls { side, needs_host }))
     }
 
     /// The rules of a host: of the first level that has any (the gateway's namespace, the service's,

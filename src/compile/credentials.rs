@@ -161,7 +161,7 @@ pub fn client_settings(
     let server_name = tls.sni.clone().filter(|name| !name.is_empty());
     // The sidecars of a mesh are asked for as Istio names the cluster, with dots that a name can have.
     let server_name = server_name.or_else(|| mesh.then(|| mesh_name(side.cluster)));
-    Ok(Some(ClientSettings { identity, trust, server_name, http2: false }))
+    Ok(Some(ClientSettings { identity, trust, server_name, mesh }))
 }
 
 /// `outbound|80|v1|a.b` → `outbound_.80_.v1_.a.b`.

@@ -55,10 +55,10 @@ codes! {
         "A Gateway selects other gateways than this one.",
         "check with the labels of its own gateway: --labels key=value";
     "IST0128" "NoServerCertificateVerificationDestinationLevel" Warning:
-        "A DestinationRule uses TLS, but the server's certificate is not verified.",
+        "A DestinationRule uses TLS and names no `caCertificates`: older Istio then verifies nothing.",
         "add `caCertificates` and `subjectAltNames`";
     "IST0129" "NoServerCertificateVerificationPortLevel" Warning:
-        "A DestinationRule uses TLS for a port, but the server's certificate is not verified.",
+        "A DestinationRule uses TLS for a port and names no `caCertificates`: older Istio then verifies nothing.",
         "add `caCertificates` and `subjectAltNames` for that port";
     "IST0130" "VirtualServiceUnreachableRule" Warning:
         "A rule is never used: an earlier one takes all its requests.",

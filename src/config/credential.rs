@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::credential_files::CredentialFile;
+use super::credential_files::{CredentialFile, MeshFolders};
 use super::destination_rule::{ClientTlsMode, ClientTlsSettings};
 use super::gateway::{ServerTlsSettings, TlsMode};
 use super::kube::Secret;
@@ -177,12 +177,12 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Every file among them.
-    pub fn files(&self) -> impl Iterator<Item = CredentialFile> {
+    /// Every file among them, those of a mesh in these folders.
+    pub fn files(&self, mesh: &MeshFolders) -> impl Iterator<Item = CredentialFile> {
         let all = self.identities.iter().chain(&self.authorities).chain(&self.revocations);
         all.flat_map(|named| match &named.source {
             Source::File(file) => vec![file.clone()],
-            Source::Mesh => CredentialFile::mesh().into_iter().flatten().collect(),
+            Source::Mesh => mesh.files().flatten().collect(),
             _ => Vec::new(),
         })
     }

@@ -9,16 +9,35 @@ use super::destination_rule::{ClientTlsSettings, DestinationRule};
 use super::{Object, Origin, ResourceSet, credential};
 use crate::tls::settings::{Bytes, Identity};
 
-/// Where the certificate of a workload in a mesh is: chain, key, authorities. The first that is there is
-/// used, as by Istio's agent.
-const MESH: [[&str; 3]; 2] = [
-    [
-        "/var/run/secrets/workload-spiffe-credentials/cert-chain.pem",
-        "/var/run/secrets/workload-spiffe-credentials/key.pem",
-        "/var/run/secrets/workload-spiffe-credentials/root-cert.pem",
-    ],
-    ["/etc/certs/cert-chain.pem", "/etc/certs/key.pem", "/etc/certs/root-cert.pem"],
-];
+/// The folders in which the certificate of a workload in a mesh may be. The first that has it is used, as
+/// by Istio's agent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MeshFolders(Vec<PathBuf>);
+
+impl Default for MeshFolders {
+    fn default() -> MeshFolders {
+        let folders = ["/var/run/secrets/workload-spiffe-credentials", "/etc/certs"];
+        MeshFolders(folders.map(PathBuf::from).to_vec())
+    }
+}
+
+impl MeshFolders {
+    /// This one alone.
+    pub fn only(folder: PathBuf) -> MeshFolders {
+        MeshFolders(vec![folder])
+    }
+
+    /// Pair and authorities of each, by the names that Istio's agent gives them.
+    pub fn files(&self) -> impl Iterator<Item = [CredentialFile; 2]> {
+        self.0.iter().map(|folder| {
+            let (certificate, key) = (folder.join("cert-chain.pem"), folder.join("key.pem"));
+            [
+                CredentialFile::Identity { certificate, key },
+                CredentialFile::Authorities(folder.join("root-cert.pem")),
+            ]
+        })
+    }
+}
 
 /// What is read together: both files of a pair change at once, or not at all.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,16 +76,6 @@ impl CredentialFile {
     /// Revocation lists, as the manifest at `origin` writes it.
     pub fn revocations(origin: &Origin, written: &str) -> CredentialFile {
         CredentialFile::Revocations(path(origin, written))
-    }
-
-    /// The pairs with their authorities that `ISTIO_MUTUAL` takes the first of that is there.
-    pub fn mesh() -> [[CredentialFile; 2]; 2] {
-        MESH.map(|[certificate, key, authorities]| {
-            [
-                CredentialFile::Identity { certificate: certificate.into(), key: key.into() },
-                CredentialFile::Authorities(authorities.into()),
-            ]
-        })
     }
 
     /// Its files.
@@ -109,12 +118,28 @@ pub struct FileState {
 
 /// All files that are named, as they were read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct CredentialFiles(BTreeMap<CredentialFile, FileState>);
+pub struct CredentialFiles {
+    files: BTreeMap<CredentialFile, FileState>,
+    mesh: MeshFolders,
+}
 
 impl CredentialFiles {
+    /// What is known of these files.
+    pub fn new(
+        mesh: MeshFolders,
+        files: impl IntoIterator<Item = (CredentialFile, FileState)>,
+    ) -> CredentialFiles {
+        CredentialFiles { files: files.into_iter().collect(), mesh }
+    }
+
+    /// Where the certificate of this workload in a mesh is looked for.
+    pub fn mesh_folders(&self) -> &MeshFolders {
+        &self.mesh
+    }
+
     /// What is known of a file; none: it was not looked at.
     pub fn get(&self, file: &CredentialFile) -> Option<&FileState> {
-        self.0.get(file)
+        self.files.get(file)
     }
 
     /// The last good version of a pair.
@@ -135,20 +160,20 @@ impl CredentialFiles {
 
     /// The certificate of this workload in a mesh, with its authorities.
     pub fn mesh(&self) -> Option<(&Identity, &Bytes)> {
-        CredentialFile::mesh()
-            .iter()
-            .find_map(|[pair, authorities]| Some((self.identity(pair)?, self.list(authorities)?)))
+        self.mesh
+            .files()
+            .find_map(|[pair, authorities]| Some((self.identity(&pair)?, self.list(&authorities)?)))
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (&CredentialFile, &FileState)> {
-        self.0.iter()
+        self.files.iter()
     }
 }
 
 impl FromIterator<(CredentialFile, FileState)> for CredentialFiles {
     fn from_iter<T: IntoIterator<Item = (CredentialFile, FileState)>>(files: T) -> Self {
-        CredentialFiles(files.into_iter().collect())
+        CredentialFiles::new(MeshFolders::default(), files)
     }
 }
 
@@ -173,19 +198,19 @@ pub fn client_settings(
     })
 }
 
-/// Every file that the Gateways and DestinationRules name.
-pub fn named_by(resources: &ResourceSet) -> BTreeSet<CredentialFile> {
+/// Every file that the Gateways and DestinationRules name, those of a mesh in these folders.
+pub fn named_by(resources: &ResourceSet, mesh: &MeshFolders) -> BTreeSet<CredentialFile> {
     let mut named = BTreeSet::new();
     for object in resources.gateways() {
         for tls in object.spec.servers.iter().filter_map(|server| server.tls.as_ref()) {
             let sources = credential::of_server(tls, &object.origin);
-            named.extend(sources.iter().flat_map(credential::Sources::files));
+            named.extend(sources.iter().flat_map(|sources| sources.files(mesh)));
         }
     }
     for object in resources.destination_rules() {
         for (_, tls) in client_settings(object) {
             let sources = credential::of_client(tls, &object.origin);
-            named.extend(sources.iter().flat_map(credential::Sources::files));
+            named.extend(sources.iter().flat_map(|sources| sources.files(mesh)));
         }
     }
     named

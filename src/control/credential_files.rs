@@ -8,7 +8,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::credential_files::{CredentialFile, CredentialFiles, FileContent, FileState};
+use crate::config::credential_files::{
+    CredentialFile, CredentialFiles, FileContent, FileState, MeshFolders,
+};
 use crate::limits::CREDENTIAL_FILE_BYTES_MAX;
 use crate::tls::pem::{self, IdentityError};
 use crate::tls::settings::{Bytes, Identity};
@@ -32,6 +34,12 @@ pub struct FileReading {
 }
 
 impl CredentialFileStore {
+    /// Nothing is read yet; the certificate of a mesh is to be looked for in these folders.
+    pub fn new(mesh: MeshFolders) -> CredentialFileStore {
+        let files = CredentialFiles::new(mesh, []);
+        CredentialFileStore { files, signatures: BTreeMap::new() }
+    }
+
     /// What is in force.
     pub fn files(&self) -> &CredentialFiles {
         &self.files
@@ -67,7 +75,8 @@ impl CredentialFileStore {
             };
             (file.clone(), state)
         });
-        FileReading { files: files.collect(), signatures }
+        let files = CredentialFiles::new(self.files.mesh_folders().clone(), files);
+        FileReading { files, signatures }
     }
 
     /// Put what was read in force.

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use super::credential_files::{CredentialFileStore, FileReading};
 use super::store::{self, Candidate, ObjectStatus, ObjectStore};
 use crate::compile::{self, CompileOptions, Compiled, DnsAnswers, TlsSides};
-use crate::config::credential_files::{self, CredentialFiles};
+use crate::config::credential_files::{self, CredentialFiles, MeshFolders};
 use crate::config::{self, Diagnostic, ResourceKey, ResourceSet, Severity};
 use crate::metrics::SharedLabels;
 use crate::snapshot::Snapshot;
@@ -74,6 +74,14 @@ impl Reloader {
         }
     }
 
+    /// The certificate of a mesh is in this folder, not where Istio's agent has it.
+    pub fn with_mesh_folder(mut self, folder: Option<PathBuf>) -> Reloader {
+        if let Some(folder) = folder {
+            self.files = CredentialFileStore::new(MeshFolders::only(folder));
+        }
+        self
+    }
+
     /// What names are resolved to from now on.
     pub fn set_answers(&mut self, answers: DnsAnswers) {
         self.answers = answers;
@@ -84,8 +92,9 @@ impl Reloader {
         let mut candidate = self.store.candidate(config::load(&self.paths));
         let mut diagnostics = std::mem::take(&mut candidate.diagnostics);
         // Those of last good versions, too: one may come back.
-        let mut wanted = credential_files::named_by(&candidate.resources());
-        wanted.extend(credential_files::named_by(&self.store.resources()));
+        let mesh = self.files.files().mesh_folders();
+        let mut wanted = credential_files::named_by(&candidate.resources(), mesh);
+        wanted.extend(credential_files::named_by(&self.store.resources(), mesh));
         let files = self.files.read(&wanted);
         let found =
             validate::validate_with_files(&candidate.resources(), &self.validate, &files.files);

@@ -1,7 +1,7 @@
 //! A connection to an endpoint in HTTP/2, shared by many requests, and its streams as layers that speak
 //! HTTP/1.1: the request is written to a stream, the response read from it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::pin::{Pin, pin};
@@ -48,6 +48,8 @@ struct Shared {
     closed: Cell<bool>,
     progress: Rc<IoProgress>,
     local_address: Option<SocketAddr>,
+    /// Called whenever a request is over.
+    on_end: OnceCell<Box<dyn Fn()>>,
 }
 
 /// A connection to an endpoint. When this and its streams are dropped it ends.
@@ -84,6 +86,7 @@ pub async fn begin(stream: Stream, slots: IoSlots) -> io::Result<(ClientConnecti
         closed: Cell::new(false),
         progress,
         local_address: stream.local_address(),
+        on_end: OnceCell::new(),
     });
     let client = ClientConnection { sender: RefCell::new(sender), shared: Rc::clone(&shared) };
     Ok((client, Driver { connection, shared, stream }))
@@ -142,6 +145,11 @@ impl ClientConnection {
         let mut task = Context::from_waker(Waker::noop());
         !self.shared.closed.get()
             && !matches!(self.sender.borrow_mut().poll_ready(&mut task), Poll::Ready(Err(_)))
+    }
+
+    /// Call this whenever a request on it is over; the first one that is given counts.
+    pub fn when_a_request_ends(&self, on_end: impl Fn() + 'static) {
+        let _ = self.shared.on_end.set(Box::new(on_end));
     }
 
     /// How often something has been received on it.
@@ -216,6 +224,9 @@ struct ClientStream {
 impl Drop for ClientStream {
     fn drop(&mut self) {
         self.shared.active.set(self.shared.active.get().saturating_sub(1));
+        if let Some(on_end) = self.shared.on_end.get() {
+            on_end();
+        }
     }
 }
 

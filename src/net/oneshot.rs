@@ -23,9 +23,14 @@ pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
 }
 
 impl<T> Sender<T> {
+    /// Does somebody still wait for the value, or may begin to?
+    pub fn is_awaited(&self) -> bool {
+        Rc::strong_count(&self.0) > 1
+    }
+
     /// Give the value; it comes back when nobody waits for it any more.
     pub fn send(self, value: T) -> Result<(), T> {
-        if Rc::strong_count(&self.0) == 1 {
+        if !self.is_awaited() {
             return Err(value);
         }
         self.0.borrow_mut().value = Some(value);

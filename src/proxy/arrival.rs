@@ -68,7 +68,7 @@ async fn serve_behind_header(
     // In the table: it counts, and a drain waits for it.
     let early = Downstream::new(stream.clone(), peer, Rc::clone(&listener));
     let early = context.downstreams.insert(early);
-    early.wait_unbounded(Phase::Handshake);
+    early.wait_unbounded(Phase::FirstBytes);
     let read = Box::pin(read_header(&context, &stream, Buffer::idle())).await;
     context.downstreams.remove(&early);
     drop(early);

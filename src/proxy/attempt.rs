@@ -17,6 +17,7 @@ use crate::ids::ClusterId;
 use crate::net::Stream;
 use crate::snapshot::{Cluster, ClusterTls};
 use crate::tls;
+use crate::tls::settings::Spoken;
 use crate::upstream::{
     CheckedIn, Connection, Counted, EndpointPool, Freed, Limiter, Outcome, Pick, Purpose,
     SharedCluster,
@@ -317,8 +318,8 @@ pub(super) struct Opening<'o> {
     pub purpose: Purpose<'o>,
     /// Most time to connect and to shake hands.
     pub limit: Duration,
-    /// Is HTTP/2 to be spoken?
-    pub http2: bool,
+    /// What is to be spoken.
+    pub spoken: Spoken,
 }
 
 /// Connect to an endpoint of a cluster: tell it of the client if the cluster wants that, and begin TLS.
@@ -350,14 +351,11 @@ async fn begin_stream(context: &WorkerContext, opening: &Opening<'_>) -> io::Res
         stream.send_all(header).await.0.map_err(|(error, _)| error)?;
     }
     let Some(tls) = opening.tls else { return Ok(stream) };
-    let Some(side) = tls.side(opening.http2) else {
-        return Err(io::Error::other("the TLS settings of the service cannot be used"));
-    };
     let host = opening.purpose.host.unwrap_or_default();
     let host = String::from_utf8_lossy(host);
     // The handshake is a part of the time to connect (behaviour 4.5).
     let left = timeout.saturating_sub(begun.elapsed());
-    let shaking = tls::client::connect(stream, side, &host, &context.tls);
+    let shaking = tls::client::connect(stream, &tls.side, &host, opening.spoken, &context.tls);
     match crate::net::within(left, shaking).await {
         Some(Ok((stream, _))) => Ok(stream),
         Some(Err(error)) => Err(io::Error::other(error)),
@@ -401,7 +399,8 @@ pub(super) async fn connect(
 ) -> Result<Stream, ProxyError> {
     let address = endpoint.pool.address();
     let tls = configured.tls.as_deref();
-    match open(context, &Opening { configured, tls, address, purpose, limit, http2 }).await {
+    let spoken = if http2 { Spoken::Http2 } else { Spoken::Http1 };
+    match open(context, &Opening { configured, tls, address, purpose, limit, spoken }).await {
         Ok(stream) => Ok(stream),
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
             endpoint.report(context, Outcome::TimedOut);

@@ -19,6 +19,8 @@ use crate::upstream::ClientAddresses;
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// The first bytes, before which nothing is known of it: those of TLS, or of the PROXY protocol.
+    FirstBytes,
     /// The end of the TLS handshake.
     Handshake,
     /// The next request.
@@ -499,7 +501,8 @@ impl DownstreamTable {
                 match phase {
                     Phase::Idle | Phase::Tunnel => swept.idle += 1,
                     Phase::RequestHead => swept.heads += 1,
-                    Phase::Lingering => {}
+                    // A handshake that is late is counted with its reason.
+                    Phase::Lingering | Phase::FirstBytes | Phase::Handshake => {}
                     _ => swept.stalled += 1,
                 }
                 connection.expire();
@@ -523,10 +526,10 @@ impl DownstreamTable {
         }
     }
 
-    /// Shut down the connections that wait for a next request.
+    /// Shut down the connections that wait for a next request, or have yet to say anything.
     pub fn close_idle(&self) {
         for connection in self.connections.borrow().iter() {
-            if connection.phase.get() == Phase::Idle {
+            if matches!(connection.phase.get(), Phase::Idle | Phase::FirstBytes) {
                 connection.end_idle();
             }
         }

@@ -1,6 +1,8 @@
 //! A request's stream on an HTTP/2 connection to an endpoint: one that is open, or a new one.
 
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::attempt::{self, Endpoint, Wanted, in_time};
@@ -10,8 +12,8 @@ use super::error::ProxyError;
 use crate::http2::{self, IoSlots};
 use crate::snapshot::{Cluster, UpstreamProtocol};
 use crate::upstream::{
-    Connection, ConnectionPlace, Counted, Freed, Http2Connection, Http2Limits, Limiter, Opened,
-    Purpose,
+    Connection, ConnectionPlace, Counted, EndpointPool, Freed, Http2Connection, Http2Connections,
+    Http2Limits, Limiter, Opened, Purpose,
 };
 
 /// Is HTTP/2 spoken to the endpoints of this cluster for a request of this client?
@@ -118,7 +120,7 @@ pub(super) async fn on_new_connection(
 enum Room {
     /// Another connection.
     Place(Box<ConnectionPlace>),
-    /// A stream on a connection that has as many as it may: it waits there.
+    /// A stream on a connection on which the endpoint may let it wait.
     Stream(Connection),
 }
 
@@ -150,12 +152,25 @@ async fn place(
         }
         // This one when what moves its bytes has ended.
         connections.close_idle();
-        if let Some(Freed::Connection(freed)) = in_time(limit, pool.freed()).await? {
+        let freed = in_time(limit, freed_or_ended(pool, connections)).await?;
+        if let Some(Freed::Connection(freed)) = freed {
             // It speaks HTTP/1.
             drop(freed);
             attempt::count_closed(context);
         }
     }
+}
+
+/// Wait until a connection is free, or a request on a connection in HTTP/2 is over (none).
+async fn freed_or_ended(pool: &EndpointPool, connections: &Http2Connections) -> Option<Freed> {
+    let (mut freed, mut ended) = (pin!(pool.freed()), pin!(connections.request_ended()));
+    std::future::poll_fn(|task| {
+        if let Poll::Ready(freed) = freed.as_mut().poll(task) {
+            return Poll::Ready(freed);
+        }
+        ended.as_mut().poll(task).map(|()| None)
+    })
+    .await
 }
 
 /// Open a connection.

@@ -1,6 +1,7 @@
 //! The upstream's response on its way to the client. The head is rewritten and put directly before
 //! the body bytes that came with it, so that both leave in one send without being copied.
 
+use std::io;
 use std::time::Instant;
 
 use super::context::WorkerContext;
@@ -68,6 +69,15 @@ struct FinalHead {
     received_at: Instant,
 }
 
+/// Keep for the log what TLS said of a connection after its handshake: a server of TLS 1.3 tells what it has
+/// against us, such as a missing certificate, when our side is over. Of the errors of a receive only those of
+/// TLS are about data; one that comes by way of HTTP/2 keeps its words alone.
+fn note_transport_failure(scratch: &mut Scratch, error: Option<&io::Error>) {
+    if let Some(error) = error.filter(|error| error.kind() == io::ErrorKind::InvalidData) {
+        scratch.transport_failure = error.to_string();
+    }
+}
+
 /// Wait for the response on `upstream`, send it to the client.
 pub async fn relay(
     flight: &InFlight<'_>,
@@ -91,6 +101,7 @@ pub async fn relay(
                 ProxyError::UpstreamTruncated
             };
             flight.context.buffers.give(buffer);
+            note_transport_failure(scratch, outcome.as_ref().err());
             return Responded::Nothing(error);
         }
         loop {

@@ -20,6 +20,7 @@ use crate::router::weighted;
 use crate::snapshot::consistent_hash::hash;
 use crate::snapshot::{Cluster, Destination, Forward, HashKey, Snapshot};
 use crate::stream_info::{ResponseFlags, StreamInfo};
+use crate::tls::settings::Spoken;
 use crate::upstream::{Counted, EndpointPool, Outcome, Pick, Purpose, SharedCluster, Ticket};
 
 /// A connection that has yet to be passed on.
@@ -277,7 +278,7 @@ async fn open(
         address: pool.address(),
         purpose: Purpose { client, host: from.server_name.map(str::as_bytes) },
         limit: Duration::MAX,
-        http2: false,
+        spoken: Spoken::Bytes,
     };
     let opened = attempt::open(context, &opening).await;
     match opened {

@@ -10,7 +10,6 @@ use super::downstream::{Downstream, Phase};
 use super::exchange;
 use super::listener::ListenerSlot;
 use super::tcp::{self, Arrived};
-use crate::limits::TLS_HANDSHAKE_TIMEOUT;
 use crate::metrics::WorkerCounters;
 use crate::net::{Buffer, Stream};
 use crate::snapshot::{Chain, ChainContent, Forward, Serves, Snapshot};
@@ -54,8 +53,8 @@ pub async fn serve(
     // Boxed: what is needed only until the handshake is over must not lie in an idle connection.
     let opened = Box::pin(open(&context, socket, peer, listener, received)).await;
     match opened {
-        Ok(Opened::Requests(downstream)) => exchange::serve_connection(context, downstream).await,
-        Ok(Opened::Bytes(bytes)) => {
+        Some(Opened::Requests(downstream)) => exchange::serve_connection(context, downstream).await,
+        Some(Opened::Bytes(bytes)) => {
             let Bytes { stream, listener, received, server_name, of_mesh, replica, position } =
                 *bytes;
             let server_name = server_name.as_deref();
@@ -65,7 +64,7 @@ pub async fn serve(
             });
             Box::pin(serving).await;
         }
-        Err(failure) => context.count(|counters, _| failure.count(counters)),
+        None => {}
     }
 }
 
@@ -98,26 +97,36 @@ fn route_of_chain(snapshot: &Snapshot, (at, position): (usize, usize)) -> Option
     }
 }
 
-/// Find the chain of a connection and, if TLS ends here, shake hands.
+/// Find the chain of a connection and, if TLS ends here, shake hands. None: it failed, which is counted.
 async fn open(
     context: &Rc<WorkerContext>,
     socket: Stream,
     peer: SocketAddr,
     listener: Rc<ListenerSlot>,
     received: Buffer,
-) -> Result<Opened, HandshakeFailure> {
+) -> Option<Opened> {
     let early = Downstream::new(socket.clone(), peer, Rc::clone(&listener));
     let early = context.downstreams.insert(early);
-    let deadline_ms =
-        context.clock.milliseconds(Instant::now()) + TLS_HANDSHAKE_TIMEOUT.as_millis() as u64;
-    early.wait(Phase::Handshake, deadline_ms);
-    let opened = shake_hands(context, socket, peer, &listener, received).await;
-    let expired = early.expired();
-    context.downstreams.remove(&early);
-    match opened {
-        Err(_) if expired => Err(HandshakeFailure::Timeout),
-        opened => opened,
+    let timeout = context.replica.borrow().snapshot.settings.tls_handshake_timeout;
+    let deadline_ms = context.clock.milliseconds(Instant::now()) + timeout.as_millis() as u64;
+    early.wait(Phase::FirstBytes, deadline_ms);
+    let begun = || early.wait(Phase::Handshake, deadline_ms);
+    let failure = match shake_hands(context, socket, peer, &listener, received, begun).await {
+        Ok(opened) => {
+            context.downstreams.remove(&early);
+            return Some(opened);
+        }
+        Err(_) if early.expired() => HandshakeFailure::Timeout,
+        Err(failure) => failure,
+    };
+    context.count(|counters, _| failure.count(counters));
+    if failure.was_told() {
+        // A client of TLS 1.3 has sent its request before it can know: closed with that unread, the
+        // alert would be lost on its way.
+        exchange::linger(context, &early).await;
     }
+    context.downstreams.remove(&early);
+    None
 }
 
 async fn shake_hands(
@@ -126,8 +135,9 @@ async fn shake_hands(
     peer: SocketAddr,
     listener: &Rc<ListenerSlot>,
     received: Buffer,
+    begun: impl Fn(),
 ) -> Result<Opened, HandshakeFailure> {
-    let (hello, received) = read_hello(context, &socket, received).await?;
+    let (hello, received) = read_hello(context, &socket, received, begun).await?;
     let replica = Rc::clone(&context.replica.borrow());
     let name = hello.server_name.as_deref();
     let Some((position, slot, chain)) = find_chain(&replica, listener, name) else {
@@ -180,14 +190,18 @@ fn find_chain<'r>(
     Some(((at, position), replica.chains.get(at, position)?, port.chains.get(position)?))
 }
 
-/// Receive until the client has said what it wants.
+/// Receive until the client has said what it wants; `begun` is called when it has begun to.
 async fn read_hello(
     context: &WorkerContext,
     socket: &Stream,
     received: Buffer,
+    begun: impl Fn(),
 ) -> Result<(ClientHello, Buffer), HandshakeFailure> {
     let mut buffer = received;
     loop {
+        if !buffer.is_empty() {
+            begun();
+        }
         let failure = match client_hello::parse(&buffer) {
             Parsed::Hello(hello) => return Ok((hello, buffer)),
             Parsed::NotTls => HandshakeFailure::NotTls,
@@ -238,6 +252,14 @@ enum HandshakeFailure {
 }
 
 impl HandshakeFailure {
+    /// Has the client been sent an alert that says why?
+    fn was_told(self) -> bool {
+        match self {
+            HandshakeFailure::Refused(reason) => !matches!(reason, "closed" | "socket" | "alert"),
+            _ => false,
+        }
+    }
+
     fn count(self, counters: &mut WorkerCounters) {
         let counter = match self {
             HandshakeFailure::Timeout => &mut counters.tls_failed_timeout,

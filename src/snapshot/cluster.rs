@@ -80,20 +80,11 @@ pub struct Http2Settings {
 /// TLS to a cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterTls {
-    /// The side that speaks HTTP/1.1, or anything that is not HTTP.
-    pub http1: Option<Arc<ClientTls>>,
-    /// The side that speaks HTTP/2.
-    pub http2: Option<Arc<ClientTls>>,
+    /// The side that is spoken.
+    pub side: Arc<ClientTls>,
     /// Does the host of the request say which server is asked for (no `sni`)? Then a connection is good
     /// for one host only.
     pub needs_host: bool,
-}
-
-impl ClusterTls {
-    /// The side for a protocol; none: it cannot be set up.
-    pub fn side(&self, http2: bool) -> Option<&ClientTls> {
-        if http2 { self.http2.as_deref() } else { self.http1.as_deref() }
-    }
 }
 
 /// Names of a cluster whose addresses are found while it serves.

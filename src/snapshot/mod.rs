@@ -99,6 +99,8 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// A request head must be complete this long after its first byte.
     pub request_head_timeout: Duration,
+    /// A TLS handshake must be over this long after it could begin.
+    pub tls_handshake_timeout: Duration,
     /// A body or write must make progress within this time.
     pub progress_timeout: Duration,
     /// What `%HOSTNAME%` stands for.
@@ -120,6 +122,7 @@ impl Default for Settings {
             path_normalization: crate::http::path::PathNormalization::Base,
             idle_timeout: crate::limits::IDLE_TIMEOUT,
             request_head_timeout: crate::limits::REQUEST_HEAD_TIMEOUT,
+            tls_handshake_timeout: crate::limits::TLS_HANDSHAKE_TIMEOUT,
             progress_timeout: crate::limits::PROGRESS_TIMEOUT,
             hostname: Box::default(),
             explain_header: false,

@@ -12,7 +12,7 @@ use super::handshake::{self, TlsInfo};
 use super::identity;
 use super::pools::TlsPools;
 use super::session::Session;
-use super::settings::ClientSettings;
+use super::settings::{ClientSettings, Spoken};
 use super::trust;
 use crate::net::Stream;
 
@@ -21,6 +21,7 @@ use crate::net::Stream;
 pub struct ClientTls {
     config: Arc<ClientConfig>,
     server_name: Option<ServerName<'static>>,
+    mesh: bool,
 }
 
 impl ClientTls {
@@ -33,7 +34,7 @@ impl ClientTls {
             .map_err(|error| TlsError::BadSettings(error.to_string()))?
             .dangerous()
             .with_custom_certificate_verifier(servers);
-        let mut config = match &settings.identity {
+        let config = match &settings.identity {
             None => builder.with_no_client_auth(),
             Some(own) => {
                 let own = Arc::new(identity::load(own)?);
@@ -41,10 +42,20 @@ impl ClientTls {
                     .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(own)))
             }
         };
-        let protocol: &[u8] = if settings.http2 { b"h2" } else { b"http/1.1" };
-        config.alpn_protocols = vec![protocol.to_vec()];
         let server_name = settings.server_name.as_deref().map(name).transpose()?;
-        Ok(ClientTls { config: Arc::new(config), server_name })
+        Ok(ClientTls { config: Arc::new(config), server_name, mesh: settings.mesh })
+    }
+
+    /// The protocols that ALPN offers, the most wanted first; to sidecars those of Istio's own proxies.
+    fn protocols(&self, spoken: Spoken) -> &'static [&'static str] {
+        match (spoken, self.mesh) {
+            (Spoken::Http1, false) => &["http/1.1"],
+            (Spoken::Http2, false) => &["h2"],
+            (Spoken::Bytes, false) => &[],
+            (Spoken::Http1, true) => &["istio-http/1.1", "istio", "http/1.1"],
+            (Spoken::Http2, true) => &["istio-h2", "istio", "h2"],
+            (Spoken::Bytes, true) => &["istio"],
+        }
     }
 }
 
@@ -55,20 +66,23 @@ fn name(host: &str) -> Result<ServerName<'static>, TlsError> {
     ServerName::try_from(bare.to_owned()).map_err(|_| TlsError::BadServerName(host.to_owned()))
 }
 
-/// Shake hands with the server on `socket`. `host` is the host of the request without its port: the
+/// Shake hands with the server on `socket`, for what will be `spoken` in it. `host` is the host of the request without its port: the
 /// name that is asked for when the settings have none. The caller bounds the time. The error's text is
 /// the transport failure reason of the attempt.
 pub async fn connect(
     socket: Stream,
     tls: &ClientTls,
     host: &str,
+    spoken: Spoken,
     pools: &TlsPools,
 ) -> Result<(Stream, TlsInfo), TlsError> {
     let name = match &tls.server_name {
         Some(name) => name.clone(),
         None => name(host)?,
     };
-    let connection = UnbufferedClientConnection::new(Arc::clone(&tls.config), name);
+    let protocols = tls.protocols(spoken).iter().map(|name| name.as_bytes().to_vec()).collect();
+    let config = Arc::clone(&tls.config);
+    let connection = UnbufferedClientConnection::new_with_alpn(config, name, protocols);
     let session = Session::Client(connection.map_err(TlsError::Handshake)?);
     let received = pools.buffers.take();
     let (socket, session, info, leftover) =

@@ -95,6 +95,18 @@ pub struct ClientSettings {
     pub trust: Trust,
     /// The name that is asked for; none: the host of the request, without its port.
     pub server_name: Option<String>,
-    /// Is HTTP/2 spoken in it? Then ALPN offers `h2` alone, else `http/1.1`.
-    pub http2: bool,
+    /// Are the servers sidecars of a mesh (`ISTIO_MUTUAL`)? They know its connections by protocol names of
+    /// Istio's: without one, a sidecar that also takes clear text passes the TLS on unopened.
+    pub mesh: bool,
+}
+
+/// What is spoken inside a client side's TLS: ALPN offers it and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spoken {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// Whatever the client of the gateway speaks: nothing is promised.
+    Bytes,
 }

@@ -13,7 +13,7 @@ use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 
 use super::settings::ClientCertificates::{self, NotAsked, Optional, Required};
-use super::settings::{Bytes, ClientSettings, Identity, ServerSettings, TlsVersion, Trust};
+use super::settings::{Bytes, ClientSettings, Identity, ServerSettings, Spoken, TlsVersion, Trust};
 use super::{ClientTls, ServerTls, TlsError, TlsInfo, TlsPools};
 use crate::net::connect::loopback_pair;
 use crate::net::runtime::{self, Driver, DriverChoice};
@@ -396,10 +396,19 @@ fn server_config(pair: &Pair, clients: Option<&Authority>) -> Arc<ServerConfig> 
 }
 
 fn ask(tls: &ClientTls, host: &str, config: Arc<ServerConfig>) -> Result<TlsInfo, TlsError> {
+    ask_for(tls, host, Spoken::Http1, config)
+}
+
+fn ask_for(
+    tls: &ClientTls,
+    host: &str,
+    spoken: Spoken,
+    config: Arc<ServerConfig>,
+) -> Result<TlsInfo, TlsError> {
     in_runtime(async |driver, pools| {
         let (ours, theirs) = loopback_pair(driver, None).await;
         let peer = std::thread::spawn(move || server_peer(config, theirs));
-        let outcome = match super::client::connect(ours, tls, host, &pools).await {
+        let outcome = match super::client::connect(ours, tls, host, spoken, &pools).await {
             Err(error) => Err(error),
             Ok((stream, info)) => {
                 for _ in 0..3 {
@@ -423,14 +432,17 @@ fn servers_are_asked_and_checked() {
     let made = |settings: ClientSettings| ClientTls::new(&settings).expect("good settings");
     let plain = || ClientSettings { trust: trust(), ..ClientSettings::default() };
 
-    let tls = made(ClientSettings { http2: true, ..plain() });
-    let first = ask(&tls, HOST, Arc::clone(&config)).expect("connected");
-    assert_eq!((first.alpn, first.resumed), (Some("h2"), false));
-    assert!(ask(&tls, HOST, Arc::clone(&config)).expect("connected").resumed);
-    assert_eq!(
-        ask(&made(plain()), HOST, Arc::clone(&config)).expect("good").alpn,
-        Some("http/1.1")
-    );
+    let tls = made(plain());
+    // A session that held one protocol is resumed for another.
+    for (spoken, alpn, resumed) in [
+        (Spoken::Http2, Some("h2"), false),
+        (Spoken::Http2, Some("h2"), true),
+        (Spoken::Http1, Some("http/1.1"), true),
+        (Spoken::Bytes, None, true),
+    ] {
+        let info = ask_for(&tls, HOST, spoken, Arc::clone(&config)).expect("connected");
+        assert_eq!((info.alpn, info.resumed), (alpn, resumed));
+    }
 
     let reason =
         |tls: &ClientTls, host| ask(tls, host, Arc::clone(&config)).expect_err("refused").reason();

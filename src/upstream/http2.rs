@@ -95,6 +95,8 @@ pub struct Http2Connections {
     open: RefCell<Vec<Rc<Http2Connection>>>,
     opening: RefCell<Vec<BeingOpened>>,
     uses: Cell<u64>,
+    /// Who waits for the end of a request on any of them.
+    waiting: Rc<RefCell<Vec<oneshot::Sender<()>>>>,
 }
 
 /// A connection that is being opened. There is one for each purpose at a time.
@@ -122,6 +124,12 @@ impl Opening<'_> {
     /// It is open.
     pub fn succeeded(self, connection: Rc<Http2Connection>) {
         self.connections.use_now(&connection);
+        let waiting = Rc::clone(&self.connections.waiting);
+        connection.connection.when_a_request_ends(move || {
+            // The borrow ends before a waker runs.
+            let waiting = std::mem::take(&mut *waiting.borrow_mut());
+            drop(waiting);
+        });
         let excess = {
             let mut open = self.connections.open.borrow_mut();
             open.push(connection);
@@ -173,8 +181,8 @@ fn take_excess(open: &mut Vec<Rc<Http2Connection>>, most: usize) -> Vec<Rc<Http2
 
 impl Http2Connections {
     /// One for another request of this purpose. Those that are used up are
-    /// forgotten; they end when their requests do. With `anyhow` also one whose requests are as many as
-    /// may be: the next waits.
+    /// forgotten; they end when their requests do. With `anyhow` also one on which the endpoint allows no
+    /// more at a time: the request waits there. Never more than our own limit.
     pub fn find(
         &self,
         purpose: Purpose<'_>,
@@ -188,7 +196,10 @@ impl Http2Connections {
             gone.extend(open.extract_if(.., |connection| connection.is_used_up(limits, now_ms)));
             open.iter()
                 .filter(|connection| purpose.is_served_by(&connection.purpose))
-                .filter(|connection| anyhow || connection.has_room(limits))
+                .filter(|connection| match anyhow {
+                    true => connection.connection.active() < limits.streams_max,
+                    false => connection.has_room(limits),
+                })
                 .min_by_key(|connection| connection.connection.active())
                 .cloned()
         };
@@ -227,6 +238,19 @@ impl Http2Connections {
             receiver
         };
         receiver.receive().await
+    }
+
+    /// Wait until a request on any of them is over.
+    pub async fn request_ended(&self) {
+        let receiver = {
+            let (sender, receiver) = oneshot::channel();
+            let mut waiting = self.waiting.borrow_mut();
+            // Requests may last for days: those that gave up waiting must not add up.
+            waiting.retain(oneshot::Sender::is_awaited);
+            waiting.push(sender);
+            receiver
+        };
+        receiver.receive().await;
     }
 
     /// Close the one that was used longest ago, of those that serve no request. False: all do.

@@ -121,7 +121,9 @@ impl Unusable<'_> {
             }
             Reason::File(..) => return None,
             Reason::Mesh(_) => {
-                "mount the workload's certificate at /etc/certs, or use another mode".to_owned()
+                "mount the workload's certificate at /etc/certs, name its folder by \
+                 --mesh-certificates, or use another mode"
+                    .to_owned()
             }
             Reason::Form(_) => {
                 "name a Secret of the gateway's namespace, without a scheme or a namespace"
@@ -174,8 +176,8 @@ impl<'r> Parts<'r> {
 
     fn mesh(&self) -> Found<'r, (&'r Identity, &'r Bytes)> {
         self.files.mesh().ok_or_else(|| {
-            let mesh = CredentialFile::mesh();
-            let mut states = mesh.iter().flatten().filter_map(|file| self.files.get(file));
+            let mesh = self.files.mesh_folders().files().flatten();
+            let mut states = mesh.filter_map(|file| self.files.get(&file));
             Unusable(Reason::Mesh(states.find_map(|state| state.problem.clone())))
         })
     }

@@ -305,7 +305,8 @@ fn ejections(findings: &mut Findings<'_, DestinationRule>, endpoints: &[BTreeMap
     }
 }
 
-/// TLS to a service whose certificate is not verified (IST0128, IST0129).
+/// TLS to a service without `caCertificates`, which Istio's analyzer takes for TLS without verification
+/// (IST0128, IST0129). The words are of what is done here.
 fn unverified(findings: &mut Findings<'_, DestinationRule>) {
     let spec = &findings.object.spec;
     let Some(policy) = &spec.traffic_policy else { return };
@@ -317,14 +318,26 @@ fn unverified(findings: &mut Findings<'_, DestinationRule>) {
         on && !given(&tls.ca_certificates) && !(given(&tls.credential_name) && bound)
     };
     if policy.tls.as_ref().is_some_and(is_unverified) {
-        let message = "the server's certificate is not verified: there is no CA to do it with";
+        let message = of_verification(policy.tls.as_ref());
         findings.warn("IST0128", "spec.trafficPolicy.tls", message, "");
     }
     for (index, port) in policy.port_level_settings.iter().enumerate() {
         if port.tls.as_ref().is_some_and(is_unverified) {
-            let message = "the server's certificate is not verified: there is no CA to do it with";
+            let message = of_verification(port.tls.as_ref());
             let field = format!("spec.trafficPolicy.portLevelSettings[{index}].tls");
             findings.warn("IST0129", &field, message, "");
         }
+    }
+}
+
+/// How the server is verified when there are no `caCertificates`.
+fn of_verification(tls: Option<&ClientTlsSettings>) -> &'static str {
+    let credential = tls.and_then(|tls| tls.credential_name.as_deref());
+    if tls.is_some_and(|tls| tls.insecure_skip_verify == Some(true)) {
+        "the server's certificate is not verified: `insecureSkipVerify` is set"
+    } else if credential.is_some_and(|name| !name.is_empty()) {
+        "there are no `caCertificates`: the CA of the credential verifies the server"
+    } else {
+        "there are no `caCertificates`: the certificate authorities of the system verify the server"
     }
 }

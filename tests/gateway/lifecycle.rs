@@ -1,7 +1,7 @@
 //! The life of the process: start, refuse to start, drain, fail loudly.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::sync::Mutex;
@@ -18,14 +18,14 @@ use crate::support::{Gateway, Upstream};
 const GET: &str = "GET / HTTP/1.1\r\nHost: hello.com\r\n\r\n";
 
 /// An upstream that answers only when it is told to, and says when it has a request.
-struct Held {
-    upstream: Scripted,
+pub struct Held {
+    pub upstream: Scripted,
     arrived: Receiver<()>,
-    release: Sender<()>,
+    pub release: Sender<()>,
 }
 
 impl Held {
-    fn start() -> Held {
+    pub fn start() -> Held {
         let (tell, arrived) = channel();
         let (release, released) = channel::<()>();
         let (tell, released) = (Mutex::new(tell), Mutex::new(released));
@@ -43,7 +43,7 @@ impl Held {
         Held { upstream, arrived, release }
     }
 
-    fn wait_for_request(&self) {
+    pub fn wait_for_request(&self) {
         self.arrived.recv_timeout(Duration::from_secs(20)).expect("the request arrives");
     }
 }
@@ -54,8 +54,12 @@ fn hello(upstream: &Upstream) -> String {
 
 /// Connecting fails once the listeners are closed; the kernel may still let a few in before.
 fn wait_until_refused(gateway: &Gateway) {
+    wait_until_refused_at(gateway.address);
+}
+
+pub fn wait_until_refused_at(address: SocketAddr) {
     for _ in 0..2000 {
-        match TcpStream::connect(gateway.address) {
+        match TcpStream::connect(address) {
             Err(_) => return,
             Ok(_) => std::thread::sleep(Duration::from_millis(10)),
         }

@@ -7,12 +7,12 @@
 //! (well-formed) or `back_pressure` (slow readers); a promise about failures → `upstream_faults`;
 //! why the gateway answers itself → `answers`; retries, timeouts, injected faults → `retries`; bodies that
 //! are sent again → `repeats`; copies → `mirrors`; which endpoint and which connection → `sticky`,
-//! `connection_pool`, `limits`, `localities`, `outliers`; names of services → `dns`; certificates in Secrets
-//! and files → `credentials`; the life of the
-//! process → `lifecycle`, `reload`, and what a reload leaves alone → `undisturbed`. No test asserts a time.
-//! `connection_pool`, `limits`, `localities`, `outliers`; names of services → `dns`; connections
-//! routed as a whole → `tcp`; the life of the process → `lifecycle`, `reload`, and what a reload leaves
-//! alone → `undisturbed`. No test asserts a time.
+//! `connection_pool`, `http2_pool`, `limits`, `localities`, `outliers`; names of services → `dns`;
+//! certificates in Secrets and files → `credentials`; connections routed as a whole → `tcp`, `tcp_duration`;
+//! TLS of clients → `tls` (which server, whose certificate), `tls_settings` (each setting), `tls_handshakes`
+//! (what does not come), `tls_routes`, `tls_http2`, `tls_drain`, `websocket_tls`, `curl`; TLS to upstreams →
+//! `upstream_tls`, `upstream_tls_settings`; the life of the process → `lifecycle`, `reload`, and what a reload
+//! leaves alone → `undisturbed`. No test asserts a time.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` says what modules share")]
 
@@ -25,6 +25,7 @@ mod check;
 mod connection_pool;
 mod connections;
 mod credentials;
+mod curl;
 mod demo;
 mod diff;
 mod dns;
@@ -36,6 +37,7 @@ mod grpc_web;
 mod http2;
 mod http2_frames;
 mod http2_misuse;
+mod http2_pool;
 mod lifecycle;
 mod limits;
 mod localities;
@@ -50,12 +52,18 @@ mod retries;
 mod routing;
 mod sticky;
 mod tcp;
+mod tcp_duration;
 mod tls;
+mod tls_drain;
+mod tls_handshakes;
 mod tls_http2;
 mod tls_routes;
+mod tls_settings;
 mod undisturbed;
 mod unusual_requests;
 mod upstream_faults;
 mod upstream_tls;
+mod upstream_tls_settings;
 mod validation;
 mod websocket;
+mod websocket_tls;

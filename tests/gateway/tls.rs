@@ -387,44 +387,6 @@ fn what_is_no_tls_is_closed() {
 }
 
 #[test]
-fn the_clients_of_openssl_are_served() {
-    let upstream = Upstream::start("hello");
-    let authority = Authority::new();
-    let manifests = simple(&upstream, &authority);
-    let (_gateway, address) = start(&manifests, &[]);
-    let directory = tempfile::TempDir::new().expect("a directory");
-    let ca = directory.path().join("ca.pem");
-    std::fs::write(&ca, authority.pem()).expect("written");
-    let Ok(version) = std::process::Command::new("curl").arg("--version").output() else {
-        eprintln!("no curl here: its part of the test is left out");
-        return;
-    };
-    let version = String::from_utf8_lossy(&version.stdout).into_owned();
-    for (flags, spoken) in [
-        (&["--http1.1"][..], "1.1"),
-        (&["--http2"], "2"),
-        (&["--http1.1", "--tlsv1.2", "--tls-max", "1.2"], "1.1"),
-    ] {
-        if spoken == "2" && !version.contains("HTTP2") {
-            continue;
-        }
-        let output = std::process::Command::new("curl")
-            .args(["-sS", "-m", "20", "-w", "%{http_code} %{http_version}", "-o", "/dev/null"])
-            .arg("--cacert")
-            .arg(&ca)
-            .arg("--connect-to")
-            .arg(format!("a.com:443:{address}"))
-            .args(flags)
-            .arg("https://a.com/")
-            .output()
-            .expect("curl runs");
-        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(printed, format!("200 {spoken}"), "{flags:?}: {errors}");
-    }
-}
-
-#[test]
 fn a_server_that_is_to_ask_for_certificates_never_goes_on_without() {
     let upstream = Upstream::start("hello");
     let authority = Authority::new();

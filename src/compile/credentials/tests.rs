@@ -5,7 +5,7 @@ use crate::compile::TlsSides;
 use crate::compile::tests::resources;
 use crate::config::ResourceSet;
 use crate::config::credential_files::{
-    CredentialFile, CredentialFiles, FileContent, FileState, named_by,
+    CredentialFile, CredentialFiles, FileContent, FileState, MeshFolders, named_by,
 };
 use crate::tls::settings::{Bytes, Identity, Trust};
 
@@ -61,7 +61,7 @@ fn files(resources: &ResourceSet, missing: &str) -> CredentialFiles {
         let problem = is_missing.then(|| "gone".to_owned());
         (file, FileState { content, problem })
     };
-    named_by(resources).into_iter().map(read).collect()
+    named_by(resources, &MeshFolders::default()).into_iter().map(read).collect()
 }
 
 /// Settings of the second server of the only Gateway, or field, code and words of the finding.
@@ -323,8 +323,7 @@ fn the_settings_of_a_cluster_are_those_of_its_policy() {
         .iter()
         .map(|cluster| {
             assert_eq!(cluster.endpoints.len(), 1, "{}", cluster.name);
-            let side = cluster.tls.as_ref()?.http1.as_ref()?;
-            let settings = sides.settings_of(side).expect("kept");
+            let settings = sides.settings_of(&cluster.tls.as_ref()?.side).expect("kept");
             let name = settings.server_name.as_deref().expect("given");
             Some((name, settings.trust.subject_alt_names[0].as_str()))
         })

@@ -343,7 +343,7 @@ async fn one_case(seed: u64, cast: &Cast, driver: Driver, pools: &TlsPools, sum:
             talk(&mut connection, mangler);
         });
         let tls = &cast.clients[random.usize(..cast.clients.len())];
-        (peer, super::super::client::connect(ours, tls, HOST, pools).await)
+        (peer, super::super::client::connect(ours, tls, HOST, Spoken::Http1, pools).await)
     };
     match opened {
         Err(error) => {

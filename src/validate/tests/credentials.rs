@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rcgen::{CertificateParams, KeyPair};
 
 use super::*;
-use crate::config::credential_files::{FileContent, FileState, named_by};
+use crate::config::credential_files::{FileContent, FileState, MeshFolders, named_by};
 use crate::tls::settings::{Bytes, Identity};
 use crate::validate::credentials;
 
@@ -73,7 +73,10 @@ fn loaded(text: &str) -> ResourceSet {
 /// `CODE object field: message` of what is found about credentials.
 fn said(text: &str, state: impl Fn() -> FileState) -> Vec<String> {
     let resources = loaded(text);
-    let files = named_by(&resources).into_iter().map(|file| (file, state())).collect();
+    let files = named_by(&resources, &MeshFolders::default())
+        .into_iter()
+        .map(|file| (file, state()))
+        .collect();
     let mut found = Vec::new();
     credentials::validate(&resources, &ValidateOptions::default(), &files, NOW, &mut found);
     found
@@ -274,7 +277,7 @@ fn files_are_told_as_they_were_read() {
 #[test]
 fn relative_paths_begin_where_the_manifest_is() {
     let resources = loaded(&server("a.com", "mode: SIMPLE, serverCertificate: c, privateKey: /k"));
-    let files: Vec<PathBuf> = named_by(&resources)
+    let files: Vec<PathBuf> = named_by(&resources, &MeshFolders::default())
         .iter()
         .flat_map(|file| file.paths().map(PathBuf::from).collect::<Vec<_>>())
         .collect();
