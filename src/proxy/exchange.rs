@@ -78,11 +78,17 @@ fn begin(
     first: bool,
 ) -> PooledFuture<'static, Option<Buffer>> {
     let (own, client) = (Rc::clone(context), Rc::clone(connection));
-    if first && http2::may_be_preface(&received) {
+    // What a handshake agreed on is spoken, whatever comes; bytes are asked only where it agreed on nothing.
+    match connection.tls().and_then(|tls| tls.alpn) {
         // Not of the pool: its slots have the size of an exchange.
-        FuturePool::new().place(|| http2_connection::serve(own, client, received))
-    } else {
-        context.exchanges.place(|| exchange(own, client, received))
+        Some("h2") if first => FuturePool::new().place(|| async move {
+            http2_connection::serve_http2(&own, &client, received).await;
+            None
+        }),
+        None if first && http2::may_be_preface(&received) => {
+            FuturePool::new().place(|| http2_connection::serve(own, client, received))
+        }
+        _ => context.exchanges.place(|| exchange(own, client, received)),
     }
 }
 

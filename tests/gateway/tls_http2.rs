@@ -1,6 +1,7 @@
 //! HTTP/2 inside TLS, on both sides: ALPN, coalesced connections, client certificates. The peers are `h2` over
 //! `tokio-rustls`.
 
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -79,6 +80,34 @@ fn requests_come_by_alpn_and_a_coalesced_one_is_sent_on() {
     crate::support::gateway::wait_until("the log names both", || {
         gateway.log().contains("\"GET /x HTTP/2\" 421") && gateway.log().contains(" a.com ")
     });
+}
+
+/// Everything that the gateway says to `bytes` after a handshake that agreed on `protocol`.
+fn said_to(bytes: &[u8], protocol: &str) -> Vec<u8> {
+    let upstream = Upstream::start("hello");
+    let authority = Authority::new();
+    let (_gateway, address) = start(&simple(&upstream, &authority), &[]);
+    let config = authority.client(None, &[protocol]);
+    let mut stream = crate::support::tls::connect(address, "a.com", &config).expect("a handshake");
+    assert_eq!(stream.conn.alpn_protocol(), Some(protocol.as_bytes()));
+    stream.write_all(bytes).expect("sent");
+    let mut said = Vec::new();
+    // However the connection ends, what counts is what came before.
+    let _ = stream.read_to_end(&mut said);
+    said
+}
+
+#[test]
+fn what_was_agreed_on_is_spoken_whatever_comes_first() {
+    // The preface of neither version: no answer of HTTP/1.1 may come over a connection of HTTP/2.
+    let garbage = b"INVALID CONNECTION PREFACE\r\n\r\n";
+    for bytes in [&garbage[..], b"GET / HTTP/1.1\r\nhost: a.com\r\n\r\n"] {
+        let said = said_to(bytes, "h2");
+        assert!(!said.starts_with(b"HTTP/"), "{}", String::from_utf8_lossy(&said));
+    }
+    // And the other way round.
+    let said = said_to(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", "http/1.1");
+    assert!(said.starts_with(b"HTTP/1.1 "), "{}", String::from_utf8_lossy(&said));
 }
 
 #[test]
