@@ -83,7 +83,10 @@ fn a_busy_connection_ends_when_its_time_is_over() {
         assert!(rounds > 0 && !stood_still, "{rounds} round trips");
         ends.recv_timeout(Duration::from_secs(20)).expect("the upstream's side has ended too");
         let line = gateway.wait_for_log(&log, |line| line["response_flags"] == "DT");
-        assert_eq!(line["bytes_received"], line["bytes_sent"]);
+        // The end may have come between a byte and its echo.
+        let bytes = |name: &str| line[name].as_u64().expect("a number");
+        let unanswered = bytes("bytes_received") - bytes("bytes_sent");
+        assert!(bytes("bytes_sent") > 0 && unanswered <= 1, "{line}");
         gateway.wait_for_metrics("the end of its duration", |metrics| {
             let labels = [("response_flags", "DT"), ("request_protocol", "tcp")];
             metrics.sum("istio_tcp_connections_closed_total", &labels) == 1.0
