@@ -115,6 +115,63 @@ fn revoked_certificates_of_clients_are_refused() {
 }
 
 #[test]
+fn the_authority_of_clients_is_found_in_every_form_of_secret() {
+    let upstream = Upstream::start("hello");
+    let (authority, other) = (Authority::new(), Authority::new());
+    let pair = authority.issue(&["a.com"]);
+    let (own, wrong) = (authority.pem(), other.pem());
+    let client = authority.issue_client("spiffe://one");
+    let revoked = authority.revoke(&[&client]);
+    let (certificate, key) = (pair.certificate.as_str(), pair.key.as_str());
+    let plain = [("tls.crt", certificate), ("tls.key", key)];
+    let generic = [("cert", certificate), ("key", key)];
+    let with =
+        |values: &[(&str, &str)], more: &[(&str, &str)]| secret("cert", &[values, more].concat());
+    let named = "credentialName: cert";
+    let apart = "credentialName: cert, caCertCredentialName: ca";
+    for (name, fields, secrets, served) in [
+        ("kubectl's", named, vec![with(&plain, &[("ca.crt", &own)])], true),
+        ("generic", named, vec![with(&generic, &[("cacert", &own)])], true),
+        (
+            "generic, revoked",
+            named,
+            vec![with(&generic, &[("cacert", &own), ("crl", &revoked)])],
+            false,
+        ),
+        (
+            "beside",
+            named,
+            vec![with(&plain, &[("ca.crt", &wrong)]), secret("cert-cacert", &[("cacert", &own)])],
+            true,
+        ),
+        (
+            "beside, of others",
+            named,
+            vec![with(&plain, &[("ca.crt", &own)]), secret("cert-cacert", &[("ca.crt", &wrong)])],
+            false,
+        ),
+        (
+            "by its own name",
+            apart,
+            vec![with(&plain, &[("ca.crt", &wrong)]), secret("ca", &[("ca.crt", &own)])],
+            true,
+        ),
+        (
+            "by its own name, revoked",
+            apart,
+            vec![with(&plain, &[]), secret("ca", &[("ca.crt", &own), ("ca.crl", &revoked)])],
+            false,
+        ),
+        ("missing", apart, vec![with(&plain, &[("ca.crt", &own)])], false),
+    ] {
+        let (_gateway, address) =
+            started(&upstream, &format!("{{mode: MUTUAL, {fields}}}"), &secrets);
+        let outcome = ask(address, &authority.client(Some(&client), &[]));
+        assert_eq!(outcome.is_ok(), served, "{name}: {outcome:?}");
+    }
+}
+
+#[test]
 fn a_renewed_revocation_list_is_live() {
     let upstream = Upstream::start("hello");
     let authority = Authority::new();
