@@ -23,7 +23,8 @@ use crate::proxy::scratch::Scratch;
 use crate::proxy::{ListenerSlot, Replica, WorkerContext, header_edits, local_reply};
 use crate::router::RouteTable;
 use crate::snapshot::{
-    ChainContent, Destination, Forward, Listener, RetryPolicy, Route, RouteAction, Serves, Snapshot,
+    Chain, ChainContent, Destination, Forward, Listener, RetryPolicy, Route, RouteAction, Serves,
+    Snapshot,
 };
 use crate::upstream::{ClusterStates, Pick, SharedClusters};
 
@@ -408,7 +409,7 @@ fn is_one(forward: &Forward) -> bool {
 struct Door<'s> {
     listener: &'s Listener,
     /// The chain of a port that takes TLS.
-    chain: Option<&'s str>,
+    chain: Option<&'s Chain>,
     route_table: usize,
 }
 
@@ -456,7 +457,7 @@ fn door<'s>(snapshot: &'s Snapshot, question: &Question) -> Result<Door<'s>, Exp
             let chain = tls.find(Some(&host)).and_then(|at| tls.chains.get(at));
             match chain.map(|chain| (chain, &chain.content)) {
                 Some((chain, ChainContent::Requests { route_table })) => {
-                    Ok(Door { listener, chain: Some(&chain.name), route_table: *route_table })
+                    Ok(Door { listener, chain: Some(chain), route_table: *route_table })
                 }
                 Some(_) => Err(ExplainError::NotRequests { host, port }),
                 None => Err(ExplainError::NoSuchServer { host, port }),

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::http::Scheme;
-use crate::snapshot::{ChainContent, Serves, Snapshot};
+use crate::snapshot::{Chain, ChainContent, Serves, Snapshot};
 
 /// A listening address on this worker, or a chain of its TLS, and where its requests are routed now.
 /// Connections hold it, so that a reload re-routes open connections too, and a listener that goes away
@@ -17,13 +17,17 @@ pub struct ListenerSlot {
     pub address: SocketAddr,
     /// Which chain of a TLS port (`Chain::name`); none: the address itself.
     pub chain: Option<Box<str>>,
+    /// What was asked of the certificates of its clients (`Chain::client_demand`).
+    client_demand: Box<str>,
     /// How its requests came.
     pub scheme: Scheme,
     /// Index into `Snapshot::listeners`; none when the configuration no longer has the listener.
     pub listener: Cell<Option<usize>>,
     /// Index into `Snapshot::route_tables`; none when the configuration no longer has the listener or
-    /// the chain, or they hold no requests.
+    /// the chain, or they hold no requests, or the chain asks something else of clients now.
     pub route_table: Cell<Option<usize>>,
+    /// Does the chain ask something else of clients now? They are to connect again.
+    pub outdated: Cell<bool>,
     /// Is gRPC-Web translated for its clients? Connections and streams that have begun stay as they are.
     pub grpc_web: Cell<bool>,
 }
@@ -34,9 +38,11 @@ impl ListenerSlot {
         let slot = ListenerSlot {
             address,
             chain: None,
+            client_demand: Box::default(),
             scheme: Scheme::Http,
             listener: Cell::new(None),
             route_table: Cell::new(None),
+            outdated: Cell::new(false),
             grpc_web: Cell::new(false),
         };
         slot.follow(snapshot);
@@ -44,13 +50,15 @@ impl ListenerSlot {
     }
 
     /// The slot of a chain of an address.
-    pub fn of_chain(address: SocketAddr, chain: &str, snapshot: &Snapshot) -> ListenerSlot {
+    pub fn of_chain(address: SocketAddr, chain: &Chain, snapshot: &Snapshot) -> ListenerSlot {
         let slot = ListenerSlot {
             address,
-            chain: Some(chain.into()),
+            chain: Some(chain.name.as_str().into()),
+            client_demand: chain.client_demand.as_str().into(),
             scheme: Scheme::Https,
             listener: Cell::new(None),
             route_table: Cell::new(None),
+            outdated: Cell::new(false),
             grpc_web: Cell::new(false),
         };
         slot.follow(snapshot);
@@ -63,15 +71,21 @@ impl ListenerSlot {
         self.listener.set(at);
         let serves = at.and_then(|at| snapshot.listeners.get(at)).map(|listener| &listener.serves);
         self.grpc_web.set(matches!(serves, Some(Serves::Requests { grpc_web: true, .. })));
-        self.route_table.set(match (serves, self.chain.as_deref()) {
-            (Some(Serves::Requests { route_table, .. }), None) => Some(*route_table),
+        let chain = match (serves, self.chain.as_deref()) {
             (Some(Serves::Tls(port)), Some(name)) => {
-                let chain = port.chains.iter().find(|chain| chain.name == name);
-                match chain.map(|chain| &chain.content) {
-                    Some(ChainContent::Requests { route_table }) => Some(*route_table),
-                    _ => None,
-                }
+                port.chains.iter().find(|chain| chain.name == name)
             }
+            _ => None,
+        };
+        // Where nothing is asked everybody may stay.
+        let demand = chain.map_or("", |chain| chain.client_demand.as_str());
+        self.outdated.set(!demand.is_empty() && *demand != *self.client_demand);
+        self.route_table.set(match (serves, chain.map(|chain| &chain.content)) {
+            _ if self.outdated.get() => None,
+            (Some(Serves::Requests { route_table, .. }), None) if self.chain.is_none() => {
+                Some(*route_table)
+            }
+            (_, Some(ChainContent::Requests { route_table })) => Some(*route_table),
             _ => None,
         });
     }
@@ -82,7 +96,7 @@ impl ListenerSlot {
 pub struct ChainSlots(Vec<Box<[Rc<ListenerSlot>]>>);
 
 impl ChainSlots {
-    /// Those of `snapshot`: where `known` has the chain already, the same.
+    /// Those of `snapshot`: where `known` has the chain already, with the same demand, the same.
     pub fn new(snapshot: &Snapshot, known: &[Rc<ListenerSlot>]) -> ChainSlots {
         let of_listener = |listener: &crate::snapshot::Listener| match &listener.serves {
             Serves::Tls(port) => port
@@ -92,12 +106,11 @@ impl ChainSlots {
                     let same = |slot: &&Rc<ListenerSlot>| {
                         slot.address == listener.address
                             && slot.chain.as_deref() == Some(chain.name.as_str())
+                            && *slot.client_demand == *chain.client_demand
                     };
                     match known.iter().find(same) {
                         Some(slot) => Rc::clone(slot),
-                        None => {
-                            Rc::new(ListenerSlot::of_chain(listener.address, &chain.name, snapshot))
-                        }
+                        None => Rc::new(ListenerSlot::of_chain(listener.address, chain, snapshot)),
                     }
                 })
                 .collect(),
