@@ -137,6 +137,7 @@ impl<'r> ConnectionCompiler<'_, 'r> {
             gateway: naming::qualified(&server.gateway.key()),
             ends_tls: true,
             tls,
+            client_demand: credentials::client_demand(server.server),
             of_mesh: false,
             content,
         });
@@ -160,6 +161,7 @@ impl<'r> ConnectionCompiler<'_, 'r> {
                 gateway: gateway.clone(),
                 ends_tls: false,
                 tls: None,
+                client_demand: String::new(),
                 of_mesh: true,
                 content: ChainContent::Connection(ConnectionRoute {
                     virtual_service: String::new(),
@@ -394,6 +396,8 @@ impl Made {
             gateway: gateway.to_owned(),
             ends_tls: ended.is_some(),
             tls: ended.flatten(),
+            // Connections that go on as a whole are not looked at again.
+            client_demand: String::new(),
             of_mesh: false,
             content: ChainContent::Connection(route),
         });

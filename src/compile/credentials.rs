@@ -128,6 +128,26 @@ pub fn server_settings(
     })
 }
 
+/// What a server asks of the certificates of its clients, as its manifest says it; empty: nothing. What a
+/// Secret or a file holds is no part of it: renewed authorities are asked from the next connection on.
+pub fn client_demand(server: &Server) -> String {
+    let Some(tls) = &server.tls else { return String::new() };
+    if !matches!(tls.mode, Some(TlsMode::Mutual | TlsMode::IstioMutual | TlsMode::OptionalMutual)) {
+        return String::new();
+    }
+    let authorities = (
+        (&tls.credential_name, &tls.credential_names, &tls.ca_cert_credential_name),
+        (&tls.ca_certificates, &tls.ca_crl),
+    );
+    let conditions = (
+        &tls.subject_alt_names,
+        &tls.verify_certificate_spki,
+        &tls.verify_certificate_hash,
+        tls.insecure_skip_verify,
+    );
+    format!("{:?}", (tls.mode, authorities, conditions))
+}
+
 /// Settings of TLS to a service; none: it is called in clear text. The error says what is missing, as
 /// validation told it.
 pub fn client_settings(

@@ -7,7 +7,6 @@ use std::rc::Rc;
 
 use crate::http::Scheme;
 use crate::snapshot::{Chain, ChainContent, Serves, Snapshot, TlsPort};
-use crate::tls::ClientDemand;
 
 /// A listening address on this worker, or a chain of its TLS, and where its requests are routed now.
 /// Connections hold it, so that a reload re-routes open connections too, and a listener that goes away
@@ -25,45 +24,51 @@ pub struct ListenerSlot {
     /// Index into `Snapshot::route_tables`; none when the configuration no longer has the listener or
     /// the chain, or they hold no requests.
     pub route_table: Cell<Option<usize>>,
+    /// Does its server ask something else of clients than when they were let in?
+    pub outdated: Cell<bool>,
     /// Is gRPC-Web translated for its clients? Connections and streams that have begun stay as they are.
     pub grpc_web: Cell<bool>,
 }
 
 /// By what a chain is known again after a reload: its name or, when its Gateway or server port was renamed,
-/// the server names that it takes and what it asks of clients. Whoever came in to a chain that asked for
-/// less must not be served by one that asks for more.
+/// the server names that it takes and what it asks of clients.
 #[derive(Debug)]
-pub struct ChainIdentity(RefCell<Known>);
+pub struct ChainIdentity {
+    known: RefCell<Known>,
+    /// What was asked of the certificates of the clients that are here (`Chain::client_demand`).
+    demand: Box<str>,
+}
 
 #[derive(Debug)]
 struct Known {
     name: String,
     server_names: Vec<String>,
-    /// None: no client came in yet.
-    demand: Option<ClientDemand>,
 }
 
 impl ChainIdentity {
     fn new(chain: &Chain) -> ChainIdentity {
-        let name = chain.name.clone();
-        let demand = chain.tls.as_ref().map(|tls| tls.demand().clone());
-        let server_names = chain.server_names.clone();
-        ChainIdentity(RefCell::new(Known { name, server_names, demand }))
+        let known = Known { name: chain.name.clone(), server_names: chain.server_names.clone() };
+        let demand = chain.client_demand.as_str().into();
+        ChainIdentity { known: RefCell::new(known), demand }
     }
 
     /// Is it this one, by its name?
     pub fn is(&self, chain: &Chain) -> bool {
-        self.0.borrow().name == chain.name
+        self.known.borrow().name == chain.name
+    }
+
+    /// Does it ask the same of clients?
+    fn asks_the_same(&self, chain: &Chain) -> bool {
+        *self.demand == *chain.client_demand
     }
 
     /// The position of the chain that it is now.
     fn find(&self, port: &TlsPort) -> Option<usize> {
-        let known = self.0.borrow();
+        let known = self.known.borrow();
         let successor = |chain: &Chain| {
             chain.server_names.len() == known.server_names.len()
                 && chain.server_names.iter().all(|name| known.server_names.contains(name))
-                && known.demand.is_some()
-                && known.demand.as_ref() == chain.tls.as_ref().map(|tls| tls.demand())
+                && self.asks_the_same(chain)
         };
         let same = port.chains.iter().position(|chain| chain.name == known.name);
         same.or_else(|| port.chains.iter().position(successor))
@@ -71,12 +76,9 @@ impl ChainIdentity {
 
     /// Be known as `chain` is from now on.
     fn follow(&self, chain: &Chain) {
-        let mut known = self.0.borrow_mut();
+        let mut known = self.known.borrow_mut();
         known.name.clone_from(&chain.name);
         known.server_names.clone_from(&chain.server_names);
-        if let Some(tls) = &chain.tls {
-            known.demand = Some(tls.demand().clone());
-        }
     }
 }
 
@@ -103,6 +105,7 @@ impl ListenerSlot {
             scheme,
             listener: Cell::new(None),
             route_table: Cell::new(None),
+            outdated: Cell::new(false),
             grpc_web: Cell::new(false),
         };
         slot.follow(snapshot);
@@ -115,20 +118,27 @@ impl ListenerSlot {
         self.listener.set(at);
         let serves = at.and_then(|at| snapshot.listeners.get(at)).map(|listener| &listener.serves);
         self.grpc_web.set(matches!(serves, Some(Serves::Requests { grpc_web: true, .. })));
+        self.outdated.set(false);
         self.route_table.set(match (serves, &self.chain) {
             (Some(Serves::Requests { route_table, .. }), None) => Some(*route_table),
             (Some(Serves::Tls(port)), Some(own)) => {
                 let chain = own.find(port).and_then(|at| port.chains.get(at));
-                chain.and_then(|chain| {
-                    own.follow(chain);
-                    match chain.content {
-                        ChainContent::Requests { route_table } => Some(route_table),
-                        ChainContent::Connection(_) => None,
-                    }
-                })
+                chain.and_then(|chain| self.route_table_of(own, chain))
             }
             _ => None,
         });
+    }
+
+    fn route_table_of(&self, own: &ChainIdentity, chain: &Chain) -> Option<usize> {
+        own.follow(chain);
+        // Where nothing is asked everybody may stay.
+        self.outdated.set(!chain.client_demand.is_empty() && !own.asks_the_same(chain));
+        match chain.content {
+            ChainContent::Requests { route_table } => {
+                Some(route_table).filter(|_| !self.outdated.get())
+            }
+            ChainContent::Connection(_) => None,
+        }
     }
 }
 
@@ -137,7 +147,7 @@ impl ListenerSlot {
 pub struct ChainSlots(Vec<Box<[Rc<ListenerSlot>]>>);
 
 impl ChainSlots {
-    /// Those of `snapshot`: where `known` has the chain already, the same.
+    /// Those of `snapshot`: where `known` has the chain already, with the same demand, the same.
     pub fn new(snapshot: &Snapshot, known: &[Rc<ListenerSlot>]) -> ChainSlots {
         let of_listener = |listener: &crate::snapshot::Listener| {
             let Serves::Tls(port) = &listener.serves else { return Box::default() };
@@ -145,6 +155,9 @@ impl ChainSlots {
             for slot in known.iter().filter(|slot| slot.address == listener.address) {
                 let Some(own) = &slot.chain else { continue };
                 let Some(at) = own.find(port) else { continue };
+                if !own.asks_the_same(&port.chains[at]) {
+                    continue;
+                }
                 // Should it have left an old name and another slot have its own, that one is the chain's.
                 if slots[at].is_none() || own.is(&port.chains[at]) {
                     slots[at] = Some(slot);

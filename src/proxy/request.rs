@@ -159,9 +159,13 @@ fn is_idempotent(method: &[u8]) -> bool {
 
 /// Is the host of a request another server's than the one whose TLS its connection is in? Browsers use a
 /// connection for every host of its certificate (RFC 9113 section 9.1.1); each server has its own table and
-/// its own demands of clients. A client that named no server can open no other connection.
+/// its own demands of clients. A client that named no server can open no other connection. Or does its server
+/// ask something else of clients than when it was let in?
 fn is_misdirected(downstream: &Downstream, snapshot: &Snapshot, authority: &[u8]) -> bool {
     let slot = &downstream.listener;
+    if slot.outdated.get() {
+        return true;
+    }
     let named = downstream.tls().is_some_and(|tls| tls.server_name.is_some());
     let (Some(own), true) = (&slot.chain, named) else { return false };
     let listener = slot.listener.get().and_then(|at| snapshot.listeners.get(at));

@@ -73,6 +73,9 @@ pub struct Chain {
     /// How TLS is ended; none where it is passed through, or there is no usable certificate: then
     /// handshakes fail (behaviour 2.6.5).
     pub tls: Option<Arc<ServerTls>>,
+    /// What its manifest asks of the certificates of clients; empty: nothing. A connection that was let in
+    /// when something else was asked is not served by it.
+    pub client_demand: String,
     /// Its name is a cluster's, as the sidecars of a mesh write it: only they may connect, and TLS to the
     /// cluster is theirs (`AUTO_PASSTHROUGH`).
     pub of_mesh: bool,

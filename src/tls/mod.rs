@@ -30,7 +30,7 @@ pub use error::TlsError;
 pub use handshake::TlsInfo;
 pub use peer::PeerCertificate;
 pub use pools::TlsPools;
-pub use server::{ClientDemand, ServerTls};
+pub use server::ServerTls;
 
 #[cfg(test)]
 mod tests;

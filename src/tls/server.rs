@@ -13,7 +13,7 @@ use super::handshake::{self, TlsInfo};
 use super::identity::Identities;
 use super::pools::TlsPools;
 use super::session::Session;
-use super::settings::{ClientCertificates, ServerSettings, TlsVersion, Trust};
+use super::settings::{ServerSettings, TlsVersion};
 use super::trust;
 use crate::net::{Buffer, Stream};
 
@@ -31,20 +31,6 @@ const TICKETS_PER_HANDSHAKE: usize = 1;
 #[derive(Clone, Debug)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
-    demand: ClientDemand,
-}
-
-/// What a server asks of its clients: nothing, or a certificate that certain authorities vouch for. Two are
-/// equal when a client that was let in by one would be let in by the other.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClientDemand(Option<Arc<(ClientCertificates, Trust)>>);
-
-impl ClientDemand {
-    fn of(settings: &ServerSettings) -> ClientDemand {
-        let asks = settings.client_certificates != ClientCertificates::NotAsked;
-        let demand = || Arc::new((settings.client_certificates, settings.trust.clone()));
-        ClientDemand(asks.then(demand))
-    }
 }
 
 impl ServerTls {
@@ -70,12 +56,7 @@ impl ServerTls {
         if settings.http {
             config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         }
-        Ok(ServerTls { config: Arc::new(config), demand: ClientDemand::of(settings) })
-    }
-
-    /// What it asks of its clients.
-    pub fn demand(&self) -> &ClientDemand {
-        &self.demand
+        Ok(ServerTls { config: Arc::new(config) })
     }
 }
 

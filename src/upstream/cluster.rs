@@ -129,8 +129,8 @@ pub struct ClusterStates(Vec<ClusterState>);
 
 impl ClusterStates {
     /// The states for `snapshot` at worker time `now_ms`. Endpoints that `previous` knew in the same
-    /// cluster keep their connections; the pools of the others go when the last request that uses them
-    /// ends.
+    /// cluster keep their connections, if these are in the TLS that is asked for now, or in clear text as
+    /// before; the pools of the others go when the last request that uses them ends.
     pub fn new(
         snapshot: &Snapshot,
         shared: &SharedClusters,
@@ -148,9 +148,13 @@ impl ClusterStates {
             let pools: Vec<Rc<EndpointPool>> = cluster
                 .endpoints
                 .iter()
-                .map(|endpoint| match kept.get(&(cluster.name.as_str(), endpoint.address)) {
-                    Some(pool) => Rc::clone(pool),
-                    None => Rc::new(EndpointPool::new(endpoint.address, now_ms)),
+                .map(|endpoint| {
+                    let tls = cluster.tls.as_ref().map(|tls| &tls.side);
+                    match kept.get(&(cluster.name.as_str(), endpoint.address)) {
+                        Some(pool) if pool.is_of(tls) => Rc::clone(pool),
+                        Some(pool) => Rc::new(pool.successor().with_tls(tls)),
+                        None => Rc::new(EndpointPool::new(endpoint.address, now_ms).with_tls(tls)),
+                    }
                 })
                 .collect();
             let shared = shared.get(ClusterId(index as u32));

@@ -4,12 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::connection::{Connection, Purpose};
 use super::http2::Http2Connections;
 use super::limits::Ticket;
 use crate::limits::IDLE_UPSTREAM_CONNECTIONS_MAX;
 use crate::net::oneshot;
+use crate::tls::ClientTls;
 
 struct Idle {
     connection: Connection,
@@ -25,6 +27,8 @@ pub struct EndpointPool {
     retired: Cell<bool>,
     /// Worker time when the endpoint was first seen, milliseconds.
     since_ms: u64,
+    /// What TLS its connections were made with; none: they are in clear text.
+    tls: Option<Arc<ClientTls>>,
     limited: Rc<Limited>,
     http2: Http2Connections,
 }
@@ -82,9 +86,25 @@ impl EndpointPool {
             active_requests: Cell::new(0),
             retired: Cell::new(false),
             since_ms: now_ms,
+            tls: None,
             limited: Rc::default(),
             http2: Http2Connections::default(),
         }
+    }
+
+    /// The same, of connections in TLS by this side; none: in clear text.
+    pub fn with_tls(self, tls: Option<&Arc<ClientTls>>) -> EndpointPool {
+        EndpointPool { tls: tls.cloned(), ..self }
+    }
+
+    /// An empty pool of the same endpoint, which is no newer than this.
+    pub fn successor(&self) -> EndpointPool {
+        EndpointPool::new(self.address, self.since_ms)
+    }
+
+    /// Are its connections as a cluster with this side wants them? Equal settings share one side.
+    pub fn is_of(&self, tls: Option<&Arc<ClientTls>>) -> bool {
+        self.tls.as_ref().map(Arc::as_ptr) == tls.map(Arc::as_ptr)
     }
 
     /// Where the endpoint is.

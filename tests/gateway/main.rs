@@ -9,8 +9,8 @@
 //! are sent again → `repeats`; copies → `mirrors`; which endpoint and which connection → `sticky`,
 //! `connection_pool`, `http2_pool`, `limits`, `localities`, `outliers`; names of services → `dns`;
 //! certificates in Secrets and files → `credentials`; connections routed as a whole → `tcp`, `tcp_duration`;
-//! TLS of clients → `tls` (which server, whose certificate), `tls_settings` (each setting), `tls_handshakes`
-//! (what does not come), `tls_routes`, `tls_http2`, `tls_drain`, `websocket_tls`, `curl`; TLS to upstreams →
+//! TLS of clients → `tls` (which server, whose certificate), `tls_settings` (what it is made of),
+//! `tls_clients` (whose certificate of theirs is good), `tls_handshakes` (what does not come), `tls_routes`, `tls_http2`, `tls_drain`, `websocket_tls`, `curl`; TLS to upstreams →
 //! `upstream_tls`, `upstream_tls_settings`; the life of the process → `lifecycle`, `reload`, and what a reload
 //! leaves alone → `undisturbed`. No test asserts a time.
 
@@ -54,6 +54,7 @@ mod sticky;
 mod tcp;
 mod tcp_duration;
 mod tls;
+mod tls_clients;
 mod tls_drain;
 mod tls_handshakes;
 mod tls_http2;

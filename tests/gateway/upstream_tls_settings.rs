@@ -12,7 +12,7 @@ use crate::support::gateway::free_port;
 use crate::support::manifests::{any_host, policy, service};
 use crate::support::raw::exchange;
 use crate::support::tls::{Authority, Pair, TlsUpstream, secret, server_config};
-use crate::support::upstream::Scripted;
+use crate::support::upstream::{Scripted, read_head};
 
 const ROUTE: &str = "  - route: [{destination: {host: backend}}]\n";
 
@@ -192,6 +192,95 @@ fn the_authority_can_be_in_a_secret_beside() {
     let tls = "{mode: MUTUAL, credentialName: own}";
     expect(&manifests(&upstream, tls, &[&own, &beside]), None);
     expect(&manifests(&upstream, tls, &[&own]), Some("an authority that is not trusted"));
+}
+
+#[test]
+fn renewed_credentials_are_used_for_the_next_connections() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let (before, after) = (Authority::new(), Authority::new());
+    let upstream = TlsUpstream::start("backend", &new.issue(&["a.com"]), Some(&after));
+    let credential = |servers: &Authority, clients: &Authority| {
+        let own = clients.issue_client("spiffe://gateway");
+        secret(
+            "own",
+            &[("tls.crt", &own.certificate), ("tls.key", &own.key), ("ca.crt", &servers.pem())],
+        )
+    };
+    let text = manifests(&upstream, "{mode: MUTUAL, credentialName: own}", &[]);
+    let first = credential(&old, &before);
+    let files = [("all.yaml", text.as_str()), ("secret.yaml", &first)];
+    // One worker: its pool is everybody's.
+    let gateway = Gateway::start_with(&files, &["--workers", "1"]);
+    assert!(ask(&gateway).starts_with("HTTP/1.1 503"), "its server is of another authority");
+    gateway.write("secret.yaml", &credential(&new, &before));
+    gateway.wait_for_generation(2);
+    assert!(ask(&gateway).starts_with("HTTP/1.1 503"), "and so is the certificate that it shows");
+    gateway.write("secret.yaml", &credential(&new, &after));
+    gateway.wait_for_generation(3);
+    for _ in 0..2 {
+        let answer = ask(&gateway);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    assert_eq!(upstream.shaken().len(), 1, "it is kept");
+    // Connections that are kept were made with what is no longer good: they serve no more.
+    gateway.write("secret.yaml", &credential(&old, &after));
+    gateway.wait_for_generation(4);
+    let answer = ask(&gateway);
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+}
+
+#[test]
+fn connections_in_clear_text_are_not_used_where_tls_is_asked_for() {
+    // It takes both, as a server in the middle of a move does.
+    let authority = Authority::new();
+    let config = Arc::new(server_config(&authority.issue(&["a.com"]), None));
+    let upstream = Scripted::start(move |_, mut socket| {
+        let mut first = [0];
+        let Ok(1) = socket.peek(&mut first) else { return };
+        let answer = |name: &str| format!("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n{name}");
+        if first[0] != 22 {
+            while read_head(&mut socket).is_some() {
+                let _ = socket.write_all(answer("clear").as_bytes());
+            }
+            return;
+        }
+        let connection = rustls::ServerConnection::new(Arc::clone(&config)).expect("a server");
+        let mut stream = rustls::StreamOwned::new(connection, socket);
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while let Ok(1) = stream.read(&mut byte) {
+            head.push(byte[0]);
+            if head.ends_with(b"\r\n\r\n") {
+                head.clear();
+                let _ = stream.write_all(answer("a TLS").as_bytes());
+                let _ = stream.flush();
+            }
+        }
+    });
+    let rest = [any_host(ROUTE), service("backend", &[upstream.address])].join("---\n");
+    let secret = secret("ca", &[("ca.crt", &authority.pem())]);
+    let rule = |tls: &str| policy("backend", &format!("{{tls: {tls}}}"));
+    let files = [
+        ("all.yaml", rest.as_str()),
+        ("ca.yaml", &secret),
+        ("rule.yaml", &rule("{mode: DISABLE}")),
+    ];
+    let gateway = Gateway::start_with(&files, &["--workers", "1"]);
+    for _ in 0..2 {
+        assert!(ask(&gateway).ends_with("clear"));
+    }
+    assert_eq!(upstream.connections(), 1, "it is kept");
+    gateway.write("rule.yaml", &rule("{mode: SIMPLE, credentialName: ca, sni: a.com}"));
+    gateway.wait_for_generation(2);
+    for _ in 0..2 {
+        let answer = ask(&gateway);
+        assert!(answer.ends_with("a TLS"), "{answer}");
+    }
+    // And back.
+    gateway.write("rule.yaml", &rule("{mode: DISABLE}"));
+    gateway.wait_for_generation(3);
+    assert!(ask(&gateway).ends_with("clear"));
+    assert_eq!(upstream.connections(), 3);
 }
 
 /// A server that is a sidecar: its certificate has no DNS name.
