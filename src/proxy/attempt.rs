@@ -35,6 +35,8 @@ pub struct Wanted<'w> {
     pub elsewhere: bool,
     /// Whose request it is; none for a copy.
     pub client: Option<&'w Downstream>,
+    /// Did the request, or that which it is a copy of, come by HTTP/2?
+    pub came_by_http2: bool,
 }
 
 /// A connection to an endpoint that counts as serving a request until it is dropped.
@@ -145,7 +147,7 @@ pub async fn begin(
     let named_by_request = configured.tls.as_ref().is_some_and(|tls| tls.needs_host);
     let host = if named_by_request { host_of(&scratch.request) } else { None };
     let purpose = Purpose { client, host };
-    if http2_upstream::is_wanted(configured, wanted.client) {
+    if http2_upstream::is_wanted(configured, wanted.came_by_http2) {
         let open = http2_upstream::on_open_connection(context, configured, &endpoint, purpose);
         let connection = match open {
             Some(connection) => connection,

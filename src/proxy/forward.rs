@@ -68,7 +68,7 @@ pub async fn forward(
         copies: Copies::new(context, mirrors),
         progress,
     };
-    let http2 = http2_upstream::is_wanted(snapshot.cluster(cluster), Some(connection));
+    let http2 = http2_upstream::is_wanted(snapshot.cluster(cluster), connection.http2);
     flight.begin(body.as_ref(), scratch, http2);
     let mut pump = None;
     let mut fresh = false;
@@ -85,6 +85,7 @@ pub async fn forward(
             avoid_tried: flight.retries.avoids_tried(scratch.hash),
             elsewhere: flight.retries.goes_elsewhere(),
             client: Some(flight.downstream),
+            came_by_http2: flight.downstream.http2,
         };
         let begun = {
             let beginning =

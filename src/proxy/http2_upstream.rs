@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use super::attempt::{self, Endpoint, Wanted, in_time};
 use super::context::WorkerContext;
-use super::downstream::Downstream;
 use super::error::ProxyError;
 use crate::http2::{self, IoSlots};
 use crate::snapshot::{Cluster, UpstreamProtocol};
@@ -16,12 +15,12 @@ use crate::upstream::{
     Http2Limits, Limiter, Opened, Purpose,
 };
 
-/// Is HTTP/2 spoken to the endpoints of this cluster for a request of this client?
-pub fn is_wanted(configured: &Cluster, client: Option<&Downstream>) -> bool {
+/// Is HTTP/2 spoken to the endpoints of this cluster for a request that came by HTTP/2, or did not?
+pub fn is_wanted(configured: &Cluster, came_by_http2: bool) -> bool {
     match configured.protocol {
         UpstreamProtocol::Http1 => false,
         UpstreamProtocol::Http2 => true,
-        UpstreamProtocol::AsClient => client.is_some_and(|client| client.http2),
+        UpstreamProtocol::AsClient => came_by_http2,
     }
 }
 

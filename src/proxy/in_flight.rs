@@ -68,7 +68,8 @@ impl InFlight<'_> {
     }
 
     fn send_copies(&self, request: &[u8]) {
-        self.copies.send(self.context, self.replica, request, self.plan.is_head);
+        let (is_head, by_http2) = (self.plan.is_head, self.downstream.http2);
+        self.copies.send(self.context, self.replica, request, is_head, by_http2);
     }
 
     /// Make the request ready to be sent again: what was streamed of its body is put behind its first

@@ -45,13 +45,14 @@ impl<'r> Copies<'r> {
     }
 
     /// Send them: `request` is a whole head and body, `is_head` whether it is a `HEAD`, whose response has
-    /// no body.
+    /// no body, and `came_by_http2` whether its client speaks HTTP/2.
     pub fn send(
         &self,
         context: &Rc<WorkerContext>,
         replica: &Rc<Replica>,
         request: &[u8],
         is_head: bool,
+        came_by_http2: bool,
     ) {
         let due = self.due.take();
         for (index, mirror) in self.mirrors.iter().take(MIRRORS_OF_ROUTE_MAX).enumerate() {
@@ -67,7 +68,15 @@ impl<'r> Copies<'r> {
             let (context, replica) = (Rc::clone(context), Rc::clone(replica));
             let (cluster, request) = (mirror.cluster, request.to_vec());
             crate::net::spawn(async move {
-                send(&context, &replica, cluster, request, is_head).await;
+                let wanted = Wanted {
+                    fresh: false,
+                    limit: TIMEOUT,
+                    avoid_tried: true,
+                    elsewhere: false,
+                    client: None,
+                    came_by_http2,
+                };
+                send(&context, &replica, cluster, &wanted, request, is_head).await;
                 context.mirrors_active.set(context.mirrors_active.get() - 1);
             });
         }
@@ -86,14 +95,13 @@ async fn send(
     context: &Rc<WorkerContext>,
     replica: &Replica,
     cluster: ClusterId,
+    wanted: &Wanted<'_>,
     request: Vec<u8>,
     is_head: bool,
 ) {
     let mut scratch = context.take_scratch();
     begin_record(context, &mut scratch, Instant::now());
-    let wanted =
-        Wanted { fresh: false, limit: TIMEOUT, avoid_tried: true, elsewhere: false, client: None };
-    let begun = attempt::begin(context, replica, cluster, &wanted, &mut scratch).await;
+    let begun = attempt::begin(context, replica, cluster, wanted, &mut scratch).await;
     context.give_scratch(scratch);
     // What a copy met on its way is in the counters of the upstream; nobody waits for it.
     let Ok(mut attempt) = begun else { return };

@@ -6,7 +6,7 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
 
-use super::client_hello::{self, Parsed};
+use super::client_hello::{self, ClientHello, Parsed};
 use super::crypto;
 use super::error::TlsError;
 use super::handshake::{self, TlsInfo};
@@ -31,6 +31,8 @@ const TICKETS_PER_HANDSHAKE: usize = 1;
 #[derive(Clone, Debug)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
+    /// The same without ALPN.
+    without_alpn: Arc<ServerConfig>,
 }
 
 impl ServerTls {
@@ -53,10 +55,19 @@ impl ServerTls {
         // Tickets carry the sessions: nothing is kept here, and no lock is shared by the cores.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = TICKETS_PER_HANDSHAKE;
+        let without_alpn = Arc::new(config.clone());
         if settings.http {
             config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         }
-        Ok(ServerTls { config: Arc::new(config) })
+        Ok(ServerTls { config: Arc::new(config), without_alpn })
+    }
+
+    /// What a client gets that said this. One that offers only protocols that are not known here is not
+    /// refused, which rustls would do: like Envoy it goes on as if it had offered none.
+    fn config_for(&self, hello: &ClientHello) -> &Arc<ServerConfig> {
+        let is_ours =
+            |name: &String| self.config.alpn_protocols.iter().any(|own| own == name.as_bytes());
+        if hello.alpn.iter().any(is_ours) { &self.config } else { &self.without_alpn }
     }
 }
 
@@ -90,12 +101,12 @@ pub async fn accept(
     received: Buffer,
     pools: &TlsPools,
 ) -> Result<(Stream, TlsInfo), TlsError> {
-    let connection = UnbufferedServerConnection::new(Arc::clone(&tls.config));
-    let session = Session::Server(connection.map_err(TlsError::Handshake)?);
-    let server_name = match client_hello::parse(&received) {
-        Parsed::Hello(hello) => hello.server_name,
-        Parsed::Incomplete | Parsed::NotTls => None,
+    let (config, server_name) = match client_hello::parse(&received) {
+        Parsed::Hello(hello) => (tls.config_for(&hello), hello.server_name),
+        Parsed::Incomplete | Parsed::NotTls => (&tls.config, None),
     };
+    let connection = UnbufferedServerConnection::new(Arc::clone(config));
+    let session = Session::Server(connection.map_err(TlsError::Handshake)?);
     let (socket, session, info, leftover) =
         handshake::run(socket, session, received, pools).await?;
     Ok((handshake::stream(socket, session, leftover, pools), TlsInfo { server_name, ..info }))

@@ -22,6 +22,7 @@ use crate::net::{BufferPool, Stream};
 mod edges;
 mod flow;
 mod mangled;
+mod revocation;
 
 const HOST: &str = "shop.example.com";
 const SPIFFE: &str = "spiffe://cluster.local/ns/a/sa/b";
@@ -34,10 +35,17 @@ struct Pair {
     pem: String,
     key: KeyPair,
     der: rustls::pki_types::CertificateDer<'static>,
+    /// The certificates of intermediates that are sent with it.
+    issuers: Vec<rustls::pki_types::CertificateDer<'static>>,
 }
 
 impl Authority {
     fn new() -> Authority {
+        let (params, key) = Authority::params();
+        Authority { issuer: CertifiedIssuer::self_signed(params, key).expect("signed") }
+    }
+
+    fn params() -> (CertificateParams, KeyPair) {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -45,7 +53,7 @@ impl Authority {
         // Authorities are told apart by their names.
         let name = data_encoding::HEXLOWER.encode(&super::crypto::sha256(&key.serialize_der()));
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        Authority { issuer: CertifiedIssuer::self_signed(params, key).expect("signed") }
+        (params, key)
     }
 
     fn pem(&self) -> Bytes {
@@ -63,7 +71,7 @@ impl Authority {
         params.serial_number = Some(SerialNumber::from(serial));
         params.subject_alt_names.push(SanType::URI(SPIFFE.try_into().expect("ASCII")));
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
-        Pair { pem: certificate.pem(), der: certificate.der().clone(), key }
+        Pair { pem: certificate.pem(), der: certificate.der().clone(), key, issuers: Vec::new() }
     }
 
     fn issue(&self, serial: u64) -> Pair {
@@ -97,6 +105,10 @@ impl Pair {
         }
     }
 
+    fn chain(&self) -> Vec<rustls::pki_types::CertificateDer<'static>> {
+        std::iter::once(&self.der).chain(&self.issuers).cloned().collect()
+    }
+
     fn key_der(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::try_from(self.key.serialize_der()).expect("a key")
     }
@@ -125,9 +137,7 @@ fn client_config(
         .with_root_certificates(authority.roots());
     let mut config = match own {
         None => builder.with_no_client_auth(),
-        Some(own) => {
-            builder.with_client_auth_cert(vec![own.der.clone()], own.key_der()).expect("a pair")
-        }
+        Some(own) => builder.with_client_auth_cert(own.chain(), own.key_der()).expect("a pair"),
     };
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Arc::new(config)
@@ -389,8 +399,7 @@ fn server_config(pair: &Pair, clients: Option<&Authority>) -> Arc<ServerConfig> 
             builder.with_client_cert_verifier(check.build().expect("good"))
         }
     };
-    let mut config =
-        builder.with_single_cert(vec![pair.der.clone()], pair.key_der()).expect("a pair");
+    let mut config = builder.with_single_cert(pair.chain(), pair.key_der()).expect("a pair");
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Arc::new(config)
 }

@@ -140,12 +140,9 @@ pub(super) fn of_clients(
                 WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
             let lists = revocations(trust)?;
             if !lists.is_empty() {
-                // A list tells about the certificates of its issuer: it is asked of the client's own
-                // certificate, and one that no valid list tells about is not accepted.
-                builder = builder
-                    .with_crls(lists)
-                    .only_check_end_entity_revocation()
-                    .enforce_revocation_expiration();
+                // As Envoy does: every certificate of the chain must have a valid list of its issuer, and
+                // not be in it. Lists of one authority alone refuse the chains of all others.
+                builder = builder.with_crls(lists).enforce_revocation_expiration();
             }
             let built = builder.build();
             Some(built.map_err(|error| TlsError::BadSettings(error.to_string()))?)
@@ -209,10 +206,7 @@ pub(super) fn of_servers(
         let mut builder = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider));
         let lists = revocations(trust)?;
         if !lists.is_empty() {
-            builder = builder
-                .with_crls(lists)
-                .only_check_end_entity_revocation()
-                .enforce_revocation_expiration();
+            builder = builder.with_crls(lists).enforce_revocation_expiration();
         }
         Some(builder.build().map_err(|error| TlsError::BadSettings(error.to_string()))?)
     };

@@ -1,11 +1,13 @@
 //! Copies of requests: what the mirror gets, and that the request does not care.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::support::gateway::wait_until;
+use crate::support::http2::{Http2Upstream, call, connect, request};
 use crate::support::raw::Raw;
 use crate::support::upstream::{Scripted, read_head};
-use crate::support::{Gateway, Upstream, manifests};
+use crate::support::{Gateway, Upstream, block_on, manifests};
 
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n";
 const GET: &str = "GET /a?b HTTP/1.1\r\nHost: a.com\r\n\r\n";
@@ -70,6 +72,32 @@ fn the_mirror_gets_the_request_as_the_service_does() {
     // Its connection is kept for the next copy.
     assert_eq!(mirror.connections(), 1);
     assert_eq!(other.seen().len(), 0);
+}
+
+#[test]
+fn a_mirror_is_asked_in_the_version_of_the_client() {
+    let policy = "{connectionPool: {http: {useClientProtocol: true}}}";
+    let (http1, http2) = (Upstream::start("mirror"), Http2Upstream::start());
+    for (mirror, by_http2) in [(http1.address, false), (http2.address, true)] {
+        let other = Upstream::start("other");
+        let (gateway, _upstream) = gateway("mirror: {host: mirror}", mirror, &other);
+        let generation = gateway.generation();
+        gateway.write("rule.yaml", &manifests::policy("mirror", policy));
+        gateway.wait_for_generation(generation + 1);
+        if by_http2 {
+            block_on(async {
+                let client = connect(gateway.address).await;
+                let answer = call(&client, request("GET", "/"), "", None).await;
+                assert_eq!(answer.expect("an answer").status, 200);
+            });
+        } else {
+            ask(&gateway, GET, 1);
+        }
+        wait_until("the copy", || match by_http2 {
+            true => http2.counts.requests.load(Ordering::SeqCst) == 1,
+            false => http1.seen().len() == 1,
+        });
+    }
 }
 
 #[test]

@@ -224,9 +224,12 @@ fn http1_is_spoken_by_those_who_do_not_offer_more() {
     let authority = Authority::new();
     let manifests = simple(&upstream, &authority);
     let (_gateway, address) = start(&manifests, &[]);
-    for protocols in [&[][..], &["http/1.1"]] {
+    // What is offered and not known here is passed over, as by Envoy.
+    for protocols in [&[][..], &["http/1.1"], &["foo"], &["foo", "http/1.1"]] {
         let mut client =
             connect(address, "a.com", &authority.client(None, protocols)).expect("TLS");
+        let agreed = protocols.contains(&"http/1.1").then_some(&b"http/1.1"[..]);
+        assert_eq!(client.conn.alpn_protocol(), agreed, "{protocols:?}");
         assert_eq!(status(&get(&mut client, "a.com", "/").expect("an answer")), 200);
     }
 }
