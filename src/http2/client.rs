@@ -25,7 +25,7 @@ use crate::http1::{HeaderStorage, ParsedRequest, parse_request};
 use crate::limits::{
     HEAD_BYTES_MAX, HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAMS_MAX, HTTP2_UPSTREAM_WINDOW_BYTES,
 };
-use crate::net::{Layer, Stream};
+use crate::net::{Layer, Stream, oneshot};
 
 /// The window of a connection to an endpoint: that of all its streams together. A client that does not
 /// read holds the window of its stream; it must not hold those of others.
@@ -50,6 +50,17 @@ struct Shared {
     local_address: Option<SocketAddr>,
     /// Called whenever a request is over.
     on_end: OnceCell<Box<dyn Fn()>>,
+    /// Who waits for the settings of the endpoint.
+    settling: RefCell<Vec<oneshot::Sender<()>>>,
+}
+
+impl Shared {
+    /// Those who wait for the settings go on.
+    fn settled(&self) {
+        // The borrow ends before a waker runs.
+        let waiting = std::mem::take(&mut *self.settling.borrow_mut());
+        drop(waiting);
+    }
 }
 
 /// A connection to an endpoint. When this and its streams are dropped it ends.
@@ -87,6 +98,7 @@ pub async fn begin(stream: Stream, slots: IoSlots) -> io::Result<(ClientConnecti
         progress,
         local_address: stream.local_address(),
         on_end: OnceCell::new(),
+        settling: RefCell::default(),
     });
     let client = ClientConnection { sender: RefCell::new(sender), shared: Rc::clone(&shared) };
     Ok((client, Driver { connection, shared, stream }))
@@ -114,6 +126,9 @@ impl Driver {
                 if driving.as_mut().poll(task).is_ready() {
                     return Poll::Ready(());
                 }
+                if shared.progress.receives.get() > 0 {
+                    shared.settled();
+                }
                 if !watched && watching.as_mut().poll(task).is_ready() {
                     // Nobody answers: whoever waits for it is to hear so.
                     watched = true;
@@ -125,6 +140,7 @@ impl Driver {
             .await;
         }
         shared.closed.set(true);
+        shared.settled();
     }
 }
 
@@ -162,9 +178,24 @@ impl ClientConnection {
         self.shared.active.get()
     }
 
-    /// Requests that the endpoint allows at a time, as far as is known.
+    /// Requests that the endpoint allows at a time. One until its settings have come, the first that it
+    /// says: it may refuse what is beyond, and a request whose body is on its way cannot always be sent
+    /// again.
     pub fn allowed(&self) -> usize {
-        self.sender.borrow().current_max_send_streams()
+        match self.receives() {
+            0 => 1,
+            _ => self.sender.borrow().current_max_send_streams(),
+        }
+    }
+
+    /// Hear when the settings of the endpoint have come or the connection has ended; `None`: they are here.
+    pub fn settling(&self) -> Option<oneshot::Receiver<()>> {
+        if self.receives() > 0 || self.shared.closed.get() {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.shared.settling.borrow_mut().push(sender);
+        Some(receiver)
     }
 
     /// A stream for a request.

@@ -82,6 +82,13 @@ pub(super) async fn on_new_connection(
         },
     };
     let opening = loop {
+        // One that is new takes further requests when it is known how many.
+        if let Some(settling) = connections.settling(purpose) {
+            in_time(wanted.limit, settling.receive()).await?;
+            if let Some(connection) = on_open_connection(context, configured, endpoint, purpose) {
+                return Ok(connection);
+            }
+        }
         if let Some(opening) = connections.open(purpose) {
             break opening;
         }

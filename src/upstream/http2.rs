@@ -216,6 +216,17 @@ impl Http2Connections {
         connection.used.set(self.uses.get());
     }
 
+    /// Hear when the settings of one of this purpose have come; `None`: those of all are here.
+    pub fn settling(&self, purpose: Purpose<'_>) -> Option<oneshot::Receiver<()>> {
+        let open = self.open.borrow();
+        let mut useful = open.iter().filter(|connection| {
+            purpose.is_served_by(&connection.purpose)
+                && !connection.silent.get()
+                && connection.connection.is_usable()
+        });
+        useful.find_map(|connection| connection.connection.settling())
+    }
+
     /// Open one for this purpose; `None`: another request does.
     pub fn open<'c>(&'c self, purpose: Purpose<'c>) -> Option<Opening<'c>> {
         let mut opening = self.opening.borrow_mut();
