@@ -125,13 +125,15 @@ pub async fn serve_http2(
     };
     running.wait_idle();
     let orderly = poll_fn(|task| running.poll(task)).await;
+    let drained = running.draining;
     let streams = Rc::clone(&running.streams);
     // The streams that are left hear that the connection is gone.
     drop(running);
     streams.spare_buffers.borrow_mut().clear();
     connection.send_until(u64::MAX);
-    if !orderly {
-        // The client must be able to read why: a close with bytes unread would take it away.
+    if !orderly || drained {
+        // The client must be able to read why, and the end of what was under way: a close with bytes of
+        // its unread (it grants windows while it reads) would take both away.
         exchange::linger(context, connection).await;
     }
 }

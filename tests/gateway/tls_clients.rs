@@ -12,7 +12,7 @@ use crate::support::manifests::service;
 use crate::support::tls::{
     Authority, Connection, Pair, connect, get, secret, secret_of, sha256, status,
 };
-use crate::support::{Gateway, Upstream};
+use crate::support::{Gateway, Upstream, block_on};
 use crate::tls::{gateway, routes, server, start};
 
 /// `a.com` with this `tls` block before `upstream`, and more manifests.
@@ -240,6 +240,45 @@ fn a_connection_that_was_let_in_under_laxer_rules_is_not_served_under_stricter_o
     change("mode: MUTUAL, subjectAltNames: ['spiffe://one']");
     assert_eq!(status(&get(&mut strict, "a.com", "/").expect("an answer")), 200);
     sent_away(&mut lax);
+}
+
+#[test]
+fn an_http2_connection_of_laxer_rules_is_ended_too() {
+    let upstream = Upstream::start("hello");
+    let authority = Authority::new();
+    let secret = mutual_secret(&authority.issue(&["a.com"]), &authority, &[]);
+    let of = |mode: &str| {
+        gateway("g", &server("https", &format!("{{mode: {mode}, credentialName: cert}}"), "a.com"))
+    };
+    let rest = [routes("a", "a.com", "g", "hello"), service("hello", &[upstream.address])];
+    let rest = rest.join("---\n");
+    let files =
+        [("rest.yaml", rest.as_str()), ("secret.yaml", &secret), ("gateway.yaml", &of("SIMPLE"))];
+    let port = crate::support::gateway::free_port();
+    let gateway = Gateway::start_with(&files, &[&format!("--port-map=443={port}")]);
+    block_on(async {
+        let socket = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("connected");
+        let connector = tokio_rustls::TlsConnector::from(authority.client(None, &["h2"]));
+        let name = rustls::pki_types::ServerName::try_from("a.com").expect("a name");
+        let stream = connector.connect(name, socket).await.expect("TLS");
+        let (sender, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+        let connection = tokio::spawn(connection);
+        let ask = async || {
+            let mut sender = sender.clone().ready().await.expect("open");
+            let request = http::Request::get("https://a.com/").body(()).expect("a request");
+            let (response, _) = sender.send_request(request, true).expect("sent");
+            response.await.expect("an answer").status().as_u16()
+        };
+        assert_eq!(ask().await, 200);
+        tokio::task::block_in_place(|| {
+            gateway.write("gateway.yaml", &of("MUTUAL"));
+            gateway.wait_for_generation(2);
+        });
+        assert_eq!(ask().await, 421);
+        // It takes no further streams, and says so.
+        connection.await.expect("driven").expect("an orderly end");
+    });
+    assert_eq!(upstream.seen().len(), 1);
 }
 
 #[test]
