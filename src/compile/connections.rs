@@ -137,7 +137,7 @@ impl<'r> ConnectionCompiler<'_, 'r> {
             gateway: naming::qualified(&server.gateway.key()),
             ends_tls: true,
             tls,
-            client_demand: credentials::client_demand(server.server),
+            client_demand: credentials::client_demand(server.server, &server.gateway.origin),
             of_mesh: false,
             content,
         });

@@ -6,7 +6,7 @@
 use crate::config::credential::{self, Sources};
 use crate::config::destination_rule::{ClientTlsMode, ClientTlsSettings, DestinationRule};
 use crate::config::gateway::{Gateway, Server, TlsMode, TlsProtocol};
-use crate::config::{Diagnostic, Object, Severity};
+use crate::config::{Diagnostic, Object, Origin, Severity};
 use crate::tls::TlsError;
 use crate::tls::settings::{ClientCertificates, ClientSettings, ServerSettings, TlsVersion};
 use crate::validate::parts::{Parts, Unusable};
@@ -130,22 +130,20 @@ pub fn server_settings(
 
 /// What a server asks of the certificates of its clients, as its manifest says it; empty: nothing. What a
 /// Secret or a file holds is no part of it: renewed authorities are asked from the next connection on.
-pub fn client_demand(server: &Server) -> String {
+pub fn client_demand(server: &Server, origin: &Origin) -> String {
     let Some(tls) = &server.tls else { return String::new() };
     if !matches!(tls.mode, Some(TlsMode::Mutual | TlsMode::IstioMutual | TlsMode::OptionalMutual)) {
         return String::new();
     }
-    let authorities = (
-        (&tls.credential_name, &tls.credential_names, &tls.ca_cert_credential_name),
-        (&tls.ca_certificates, &tls.ca_crl),
-    );
+    let sources = credential::of_server(tls, origin);
+    let places = sources.map(|sources| (sources.authorities, sources.revocations));
     let conditions = (
         &tls.subject_alt_names,
         &tls.verify_certificate_spki,
         &tls.verify_certificate_hash,
         tls.insecure_skip_verify,
     );
-    format!("{:?}", (tls.mode, authorities, conditions))
+    format!("{:?}", (tls.mode, places, conditions))
 }
 
 /// Settings of TLS to a service; none: it is called in clear text. The error says what is missing, as

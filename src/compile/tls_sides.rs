@@ -52,12 +52,16 @@ impl TlsSides {
         sides.find(|(_, known)| Arc::ptr_eq(&known.side, side)).map(|(settings, _)| settings)
     }
 
-    /// A compilation begins. What neither it nor the last one ask for is forgotten: a reading that is
-    /// thrown away must not cost what is in force.
+    /// A compilation begins.
     pub fn begin(&mut self) {
+        self.round += 1;
+    }
+
+    /// What the last compilation came to is in force: what it did not ask for is forgotten. Not before: a
+    /// reading that is thrown away must not cost what is in force.
+    pub fn in_force(&mut self) {
         self.servers.forget_before(self.round);
         self.clients.forget_before(self.round);
-        self.round += 1;
     }
 
     /// The side of the server `name`, which is asked for by a block that is written as `asked`.

@@ -119,6 +119,7 @@ impl Reloader {
     pub fn renew(&mut self) -> (Snapshot, Vec<ObjectStatus>, &[Diagnostic]) {
         let snapshot = self.compile(&self.store.resources(), self.files.files()).snapshot;
         self.generation = snapshot.generation;
+        self.sides_in_force();
         (snapshot, self.store.statuses(&self.diagnostics), &self.diagnostics)
     }
 
@@ -137,13 +138,18 @@ impl Reloader {
         compiled
     }
 
-    /// Put a reading in force.
+    fn sides_in_force(&mut self) {
+        self.sides.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()).in_force();
+    }
+
+    /// Put a reading in force: the one that was compiled last.
     pub fn commit(&mut self, reading: Reading) -> (Snapshot, Vec<ObjectStatus>) {
         self.generation = reading.snapshot.generation;
         self.fingerprint = reading.fingerprint();
         self.store.commit(reading.candidate);
         self.files.commit(reading.files);
         self.diagnostics = reading.diagnostics;
+        self.sides_in_force();
         (reading.snapshot, self.store.statuses(&self.diagnostics))
     }
 

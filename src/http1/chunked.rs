@@ -282,12 +282,12 @@ impl ChunkedDecoder {
         Ok(next)
     }
 
-    /// Take what of a trailer line is at the start of `bytes`, unless something in it is wrong: that is
-    /// found byte by byte. Returns how much was taken.
+    /// Take what of a trailer line is at the start of `bytes`. What is no text, a line end or something that
+    /// is wrong, is the next byte: every byte is looked at once. Returns how much was taken.
     fn trailer_text(&mut self, bytes: &[u8]) -> Result<usize, ChunkError> {
-        let count = memchr::memchr(b'\r', bytes).unwrap_or(bytes.len());
+        let count = bytes.iter().position(|byte| !is_text(*byte)).unwrap_or(bytes.len());
         let text = &bytes[..count];
-        if count == 0 || !text.iter().all(|byte| is_text(*byte)) {
+        if count == 0 {
             return Ok(0);
         }
         self.trailer_bytes += count;

@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue};
 
-use super::{fields, io_error};
+use super::{fields, stream_error};
 use crate::http::{BodyLength, KnownHeader};
 use crate::http1::ChunkedDecoder;
 use crate::http1::chunked::write_chunk_head;
@@ -173,9 +173,9 @@ impl Arriving {
         };
         match ready!(stream.poll_data(task)) {
             Some(Ok(data)) => self.data = data,
-            Some(Err(error)) => return Poll::Ready(Err(io_error(error))),
+            Some(Err(error)) => return Poll::Ready(Err(stream_error(error))),
             None => {
-                let trailers = ready!(stream.poll_trailers(task)).map_err(io_error)?;
+                let trailers = ready!(stream.poll_trailers(task)).map_err(stream_error)?;
                 self.ended = true;
                 if self.framing == Framing::Chunked {
                     self.text.reserve(END_BYTES);
@@ -294,7 +294,7 @@ impl Leaving {
             *left -= payload.len() as u64;
             *left == 0
         });
-        self.stream.send_data(Bytes::copy_from_slice(payload), last).map_err(io_error)?;
+        self.stream.send_data(Bytes::copy_from_slice(payload), last).map_err(stream_error)?;
         self.ended |= last;
         Poll::Ready(Ok(payload.len()))
     }
@@ -320,16 +320,16 @@ impl Leaving {
             let piece = held.payload.split_to(room.min(held.payload.len()));
             let last =
                 held.payload.is_empty() && decoder.is_done() && decoder.trailers().is_empty();
-            self.stream.send_data(piece, last).map_err(io_error)?;
+            self.stream.send_data(piece, last).map_err(stream_error)?;
             self.ended |= last;
         }
         if !self.ended && decoder.is_done() {
             let trailers = read_trailers(decoder.trailers());
             self.ended = true;
             if trailers.is_empty() {
-                self.stream.send_data(Bytes::new(), true).map_err(io_error)?;
+                self.stream.send_data(Bytes::new(), true).map_err(stream_error)?;
             } else {
-                self.stream.send_trailers(trailers).map_err(io_error)?;
+                self.stream.send_trailers(trailers).map_err(stream_error)?;
             }
         }
         Poll::Ready(Ok(held.taken))
@@ -350,7 +350,7 @@ fn poll_room(
         }
         match ready!(stream.poll_capacity(task)) {
             Some(Ok(_)) => {}
-            Some(Err(error)) => return Poll::Ready(Err(io_error(error))),
+            Some(Err(error)) => return Poll::Ready(Err(stream_error(error))),
             None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
     }

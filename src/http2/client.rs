@@ -19,7 +19,7 @@ use super::body::{Arriving, Framing, Leaving};
 use super::io::{IoProgress, StreamIo};
 use super::request_head;
 use super::response_head::{self, Http1Response};
-use super::{IoSlots, io_error};
+use super::{IoSlots, io_error, stream_error};
 use crate::http::{BodyLength, Scheme};
 use crate::http1::{HeaderStorage, ParsedRequest, parse_request};
 use crate::limits::{
@@ -126,7 +126,7 @@ impl Driver {
                 if driving.as_mut().poll(task).is_ready() {
                     return Poll::Ready(());
                 }
-                if shared.progress.receives.get() > 0 {
+                if shared.progress.settled.get() {
                     shared.settled();
                 }
                 if !watched && watching.as_mut().poll(task).is_ready() {
@@ -182,15 +182,20 @@ impl ClientConnection {
     /// says: it may refuse what is beyond, and a request whose body is on its way cannot always be sent
     /// again.
     pub fn allowed(&self) -> usize {
-        match self.receives() {
-            0 => 1,
-            _ => self.sender.borrow().current_max_send_streams(),
+        match self.shared.progress.settled.get() {
+            false => 1,
+            true => self.sender.borrow().current_max_send_streams(),
         }
+    }
+
+    /// Have the settings of the endpoint come?
+    pub fn is_settled(&self) -> bool {
+        self.shared.progress.settled.get()
     }
 
     /// Hear when the settings of the endpoint have come or the connection has ended; `None`: they are here.
     pub fn settling(&self) -> Option<oneshot::Receiver<()>> {
-        if self.receives() > 0 || self.shared.closed.get() {
+        if self.shared.progress.settled.get() || self.shared.closed.get() {
             return None;
         }
         let (sender, receiver) = oneshot::channel();
@@ -300,7 +305,7 @@ impl State {
             return Poll::Ready(Ok(bytes.len()));
         };
         if parsed.upgrade.is_some() && !self.sender.is_extended_connect_protocol_enabled() {
-            if progress.receives.get() == 0 {
+            if !progress.settled.get() {
                 // Its settings are still to come.
                 *head = whole[..before].to_vec();
                 progress.on_received.set(Some(task.waker().clone()));
@@ -351,11 +356,11 @@ impl State {
             let mut of = Http1Response { ended: false, is_head: self.is_head, tunnel: None };
             let mut text = Vec::with_capacity(512);
             if let Poll::Ready(Some(interim)) = response.poll_informational(task) {
-                response_head::write_http1(&interim.map_err(io_error)?, &of, &mut text);
+                response_head::write_http1(&interim.map_err(stream_error)?, &of, &mut text);
                 arriving.push_text(&text);
                 continue;
             }
-            let response = ready!(Pin::new(response).poll(task)).map_err(io_error)?;
+            let response = ready!(Pin::new(response).poll(task)).map_err(stream_error)?;
             let (parts, body) = response.into_parts();
             of.ended = body.is_end_stream();
             of.tunnel = self.tunnel.as_ref().map(|tunnel| {

@@ -8,6 +8,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::http::{HeaderField, KnownHeader, known_header};
 
+/// Values of a head lie in one piece of memory while they are no more than this. The encoder remembers
+/// single fields of many heads: each of them keeps all of its piece.
+const SHARED_VALUES_BYTES_MAX: usize = 1024;
+
 /// The field cannot be written in HTTP/2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct InvalidField;
@@ -43,36 +47,40 @@ fn is_unique(known: KnownHeader, name: &[u8]) -> bool {
     }
 }
 
-/// Those of `fields` that are kept as a map, with room for `more`. `before`: text that is to lie in the same
-/// memory; it comes back.
+/// Those of `fields` that are kept as a map, with room for `more`.
 ///
 /// # Errors
 /// A name or a value that cannot be written in HTTP/2.
 pub(super) fn map(
-    mut before: Vec<u8>,
     fields: &[HeaderField<'_>],
     more: usize,
     is_kept: impl Fn(&HeaderField<'_>) -> bool,
-) -> Result<(Bytes, HeaderMap), InvalidField> {
-    let before_bytes = before.len();
-    before.reserve_exact(fields.iter().map(|field| field.value.len()).sum());
-    for field in fields {
-        before.extend_from_slice(field.value);
+) -> Result<HeaderMap, InvalidField> {
+    let bytes = fields.iter().map(|field| field.value.len()).sum();
+    let mut shared = None;
+    if bytes <= SHARED_VALUES_BYTES_MAX {
+        let mut values = Vec::with_capacity(bytes);
+        for field in fields {
+            values.extend_from_slice(field.value);
+        }
+        shared = Some(Bytes::from(values));
     }
-    let mut values = Bytes::from(before);
-    let before = values.split_to(before_bytes);
     let mut map = HeaderMap::try_with_capacity(fields.len() + more).map_err(|_| InvalidField)?;
     for field in fields {
-        let value = values.split_to(field.value.len());
+        let value = shared.as_mut().map(|values| values.split_to(field.value.len()));
         if !is_kept(field) {
             continue;
         }
-        let mut value = HeaderValue::from_maybe_shared(value).map_err(|_| InvalidField)?;
+        let value = match value {
+            Some(value) => HeaderValue::from_maybe_shared(value),
+            None => HeaderValue::from_bytes(field.value),
+        };
+        let mut value = value.map_err(|_| InvalidField)?;
         value.set_sensitive(is_unique(field.known, field.name));
         let name = name(field.known, field.name)?;
         map.try_append(name, value).map_err(|_| InvalidField)?;
     }
-    Ok((before, map))
+    Ok(map)
 }
 
 #[cfg(test)]
@@ -90,6 +98,24 @@ mod tests {
     }
 
     #[test]
+    fn long_heads_are_not_kept_for_the_sake_of_a_short_value() {
+        let long = "l".repeat(SHARED_VALUES_BYTES_MAX);
+        let fields = [
+            HeaderField { name: b"a", value: b"1", known: KnownHeader::Other },
+            HeaderField { name: b"b", value: long.as_bytes(), known: KnownHeader::Other },
+        ];
+        let distance = |map: &HeaderMap| {
+            let start = |name: &str| map[name].as_bytes().as_ptr() as usize;
+            start("b").wrapping_sub(start("a"))
+        };
+        let short = [fields[0], HeaderField { value: b"2", ..fields[1] }];
+        assert_eq!(distance(&map(&short, 0, |_| true).expect("valid")), 1);
+        let apart = map(&fields, 0, |_| true).expect("valid");
+        assert_ne!(distance(&apart), 1);
+        assert_eq!(apart["b"].as_bytes(), long.as_bytes());
+    }
+
+    #[test]
     fn fields_keep_their_order_and_values() {
         let field = |name: &'static str, value: &'static str| HeaderField {
             name: name.as_bytes(),
@@ -104,9 +130,7 @@ mod tests {
             field("A", "2"),
             field("server", "istio-envoy"),
         ];
-        let (before, map) =
-            map(b"text".to_vec(), &fields, 1, |field| field.name != b"left-out").expect("valid");
-        assert_eq!(before, "text");
+        let map = map(&fields, 1, |field| field.name != b"left-out").expect("valid");
         let written: Vec<_> = map
             .iter()
             .map(|(name, value)| (name.as_str(), value.to_str().expect("text")))
@@ -115,9 +139,6 @@ mod tests {
             [("x-request-id", "4d"), ("x", ""), ("a", "1"), ("a", "2"), ("server", "istio-envoy")];
         assert_eq!(written, wanted);
         assert!(map["x-request-id"].is_sensitive() && !map["server"].is_sensitive());
-        assert_eq!(
-            super::map(Vec::new(), &[field("a", "\n")], 0, |_| true).err(),
-            Some(InvalidField)
-        );
+        assert_eq!(super::map(&[field("a", "\n")], 0, |_| true).err(), Some(InvalidField));
     }
 }

@@ -34,6 +34,10 @@ pub(super) struct FrameBudget {
     head_continues: bool,
     /// Is the present frame, whose payload may be incomplete, of a field block?
     in_head: bool,
+    /// Has a frame begun?
+    begun: bool,
+    /// Is the first frame complete?
+    first_complete: bool,
 }
 
 impl FrameBudget {
@@ -55,6 +59,8 @@ impl FrameBudget {
             heads_begun: 0,
             head_continues: false,
             in_head: false,
+            begun: false,
+            first_complete: false,
         }
     }
 
@@ -66,6 +72,11 @@ impl FrameBudget {
     /// Is the last of them incomplete? Until it is complete, nothing else of the connection gets on.
     pub(super) fn head_open(&self) -> bool {
         self.head_continues || self.in_head && self.payload_left > 0
+    }
+
+    /// Has the peer's first frame come, its SETTINGS (RFC 9113 section 3.4)?
+    pub(super) fn first_complete(&self) -> bool {
+        self.first_complete
     }
 
     /// These bytes were sent to the peer.
@@ -82,6 +93,7 @@ impl FrameBudget {
             if self.payload_left > 0 {
                 let count = self.payload_left.min(bytes.len());
                 self.payload_left -= count;
+                self.first_complete |= self.payload_left == 0;
                 bytes = &bytes[count..];
                 continue;
             }
@@ -95,7 +107,9 @@ impl FrameBudget {
                 if !self.frame() {
                     return false;
                 }
+                self.begun = true;
             }
+            self.first_complete |= self.begun && self.payload_left == 0;
         }
         true
     }
@@ -218,6 +232,22 @@ mod tests {
         assert_eq!(receive(&frame(9, 0, 20)), (2, true));
         assert_eq!(receive(&frame(9, 4, 20)), (2, false));
         assert_eq!(receive(&frame(0, 4, 20)[..20]), (2, false));
+    }
+
+    #[test]
+    fn the_first_frame_is_there_when_all_of_it_is() {
+        for payload in [0, 6] {
+            let first = frame(4, 0, payload);
+            let mut budget = FrameBudget::of_server();
+            for byte in &first {
+                assert!(!budget.first_complete());
+                assert!(budget.received(&[*byte]));
+            }
+            assert!(budget.first_complete());
+            let mut budget = FrameBudget::of_server();
+            assert!(budget.received(&[&first[..], &frame(1, 4, 20)[..12]].concat()));
+            assert!(budget.first_complete());
+        }
     }
 
     #[test]

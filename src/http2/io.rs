@@ -41,6 +41,8 @@ pub struct IoProgress {
     pub receives: Cell<u64>,
     /// Woken by the next.
     pub on_received: Cell<Option<Waker>>,
+    /// Are the peer's settings here? They are read when those who drive the connection have been polled.
+    pub settled: Cell<bool>,
     /// Heads of messages whose first frame has begun.
     pub heads_begun: Cell<u64>,
     /// Is the last of them still to be completed?
@@ -155,6 +157,7 @@ impl AsyncRead for StreamIo {
                 if !io.budget.received(&buffer[..count]) {
                     io.progress.flooded.set(true);
                 }
+                io.progress.settled.set(io.budget.first_complete());
                 io.progress.heads_begun.set(io.budget.heads_begun());
                 io.progress.head_open.set(io.budget.head_open());
                 // Not `advance`: whether it was filled is asked when the next receive begins.

@@ -48,6 +48,17 @@ fn io_error(error: h2::Error) -> std_io::Error {
     std_io::Error::new(kind, error)
 }
 
+/// The same of a stream. Streams say how they end: that of their connection's bytes is none of theirs.
+fn stream_error(error: h2::Error) -> std_io::Error {
+    let error = io_error(error);
+    match error.kind() {
+        std_io::ErrorKind::UnexpectedEof => {
+            std_io::Error::new(std_io::ErrorKind::ConnectionReset, error)
+        }
+        _ => error,
+    }
+}
+
 /// Does the error say that the peer has not begun with the stream (RFC 9113 section 8.7)?
 fn is_refused(error: &h2::Error) -> bool {
     let reason = error.reason();

@@ -207,19 +207,17 @@ pub(super) fn from_http1(parsed: &ParsedRequest<'_>) -> Result<Request<()>, Untr
     let tunnel = parsed.upgrade.is_some();
     let is_kept =
         |field: &HeaderField<'_>| !(is_left_out(field) || tunnel && is_of_handshake(field.name));
-    let values: usize = head.headers.iter().map(|field| field.value.len()).sum();
-    let target_bytes = head.path.len() + 1 + head.query.map_or(0, <[u8]>::len);
-    let mut text = Vec::with_capacity(head.authority.len() + target_bytes + values);
-    text.extend_from_slice(head.authority);
-    push_escaped(&mut text, head.path);
+    let mut target = Vec::with_capacity(head.path.len() + 1 + head.query.map_or(0, <[u8]>::len));
+    push_escaped(&mut target, head.path);
     if let Some(query) = head.query {
-        text.push(b'?');
-        push_escaped(&mut text, query);
+        target.push(b'?');
+        push_escaped(&mut target, query);
     }
-    let (mut text, mut headers) =
-        fields::map(text, head.headers, 1, is_kept).map_err(|_| Untranslatable::Field)?;
-    let authority = text.split_to(head.authority.len());
-    *request.uri_mut() = uri(scheme, authority, text).map_err(|_| Untranslatable::Target)?;
+    // Apart from each other: the encoder remembers the host.
+    let authority = Bytes::copy_from_slice(head.authority);
+    *request.uri_mut() =
+        uri(scheme, authority, target.into()).map_err(|_| Untranslatable::Target)?;
+    let mut headers = fields::map(head.headers, 1, is_kept).map_err(|_| Untranslatable::Field)?;
     if parsed.te_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }

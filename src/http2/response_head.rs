@@ -28,9 +28,7 @@ pub(super) fn from_http1(parsed: &ParsedResponse<'_>) -> Result<Response<()>, Un
             || field.known == KnownHeader::ContentLength && (ends_call || switching)
             || switching && field.name.eq_ignore_ascii_case(b"sec-websocket-accept"))
     };
-    let (_, headers) =
-        fields::map(Vec::new(), head.headers, 0, is_kept).map_err(|_| Untranslatable)?;
-    *response.headers_mut() = headers;
+    *response.headers_mut() = fields::map(head.headers, 0, is_kept).map_err(|_| Untranslatable)?;
     Ok(response)
 }
 

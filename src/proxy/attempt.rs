@@ -66,7 +66,7 @@ impl Drop for Endpoint {
 }
 
 impl Endpoint {
-    fn report(&self, context: &WorkerContext, outcome: Outcome) {
+    pub(super) fn report(&self, context: &WorkerContext, outcome: Outcome) {
         let Some(shared) = &self.shared else { return };
         let Some(detector) = &shared.detector else { return };
         if detector.report(self.position as usize, outcome, || shared.milliseconds(Instant::now()))

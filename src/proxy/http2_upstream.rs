@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::attempt::{self, Endpoint, Wanted, in_time};
 use super::context::WorkerContext;
@@ -12,7 +12,7 @@ use crate::http2::{self, IoSlots};
 use crate::snapshot::{Cluster, UpstreamProtocol};
 use crate::upstream::{
     Connection, ConnectionPlace, Counted, EndpointPool, Freed, Http2Connection, Http2Connections,
-    Http2Limits, Limiter, Opened, Purpose,
+    Http2Limits, Limiter, Opened, Outcome, Purpose,
 };
 
 /// Is HTTP/2 spoken to the endpoints of this cluster for a request that came by HTTP/2, or did not?
@@ -74,6 +74,7 @@ pub(super) async fn on_new_connection(
     purpose: Purpose<'_>,
 ) -> Result<Connection, ProxyError> {
     let connections = endpoint.pool.http2();
+    let left = time_left(wanted.limit);
     let _pending = match endpoint.limiter() {
         None => None,
         Some(limiter) => match limiter.take(Counted::Pending) {
@@ -84,7 +85,16 @@ pub(super) async fn on_new_connection(
     let opening = loop {
         // One that is new takes further requests when it is known how many.
         if let Some(settling) = connections.settling(purpose) {
-            in_time(wanted.limit, settling.receive()).await?;
+            // They are a part of connecting.
+            let limit = configured.connect_timeout.min(left());
+            if in_time(limit, settling.receive()).await.is_err() {
+                if connections.silence_unsettled(purpose) {
+                    endpoint.report(context, Outcome::TimedOut);
+                }
+                if left().is_zero() {
+                    return Err(ProxyError::UpstreamConnectTimeout);
+                }
+            }
             if let Some(connection) = on_open_connection(context, configured, endpoint, purpose) {
                 return Ok(connection);
             }
@@ -92,7 +102,7 @@ pub(super) async fn on_new_connection(
         if let Some(opening) = connections.open(purpose) {
             break opening;
         }
-        let opened = in_time(wanted.limit, connections.opened(purpose)).await?;
+        let opened = in_time(left(), connections.opened(purpose)).await?;
         if opened == Some(Opened::No) {
             return Err(ProxyError::UpstreamConnect);
         }
@@ -103,13 +113,13 @@ pub(super) async fn on_new_connection(
     let place = match endpoint.limiter() {
         None => None,
         Some(limiter) => {
-            match place(context, configured, wanted.limit, endpoint, purpose, limiter).await? {
+            match place(context, configured, &left, endpoint, purpose, limiter).await? {
                 Room::Place(place) => Some(place),
                 Room::Stream(connection) => return Ok(connection),
             }
         }
     };
-    match open(context, configured, wanted.limit, endpoint, purpose, place).await {
+    match open(context, configured, left(), endpoint, purpose, place).await {
         Ok(connection) => {
             let stream = stream(context, &connection);
             opening.succeeded(connection);
@@ -119,6 +129,15 @@ pub(super) async fn on_new_connection(
             opening.failed();
             Err(error)
         }
+    }
+}
+
+/// What is left of a time from now on; [`Duration::MAX`] is no limit.
+fn time_left(limit: Duration) -> impl Fn() -> Duration {
+    let began = Instant::now();
+    move || match limit {
+        Duration::MAX => Duration::MAX,
+        limit => limit.saturating_sub(began.elapsed()),
     }
 }
 
@@ -134,7 +153,7 @@ enum Room {
 async fn place(
     context: &WorkerContext,
     configured: &Cluster,
-    limit: Duration,
+    left: &dyn Fn() -> Duration,
     endpoint: &Endpoint,
     purpose: Purpose<'_>,
     limiter: &Limiter,
@@ -158,7 +177,7 @@ async fn place(
         }
         // This one when what moves its bytes has ended.
         connections.close_idle();
-        let freed = in_time(limit, freed_or_ended(pool, connections)).await?;
+        let freed = in_time(left(), freed_or_ended(pool, connections)).await?;
         if let Some(Freed::Connection(freed)) = freed {
             // It speaks HTTP/1.
             drop(freed);

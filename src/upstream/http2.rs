@@ -227,6 +227,16 @@ impl Http2Connections {
         useful.find_map(|connection| connection.connection.settling())
     }
 
+    /// The settings of this purpose's have not come in time: no further request is given to those that have
+    /// brought nothing, perhaps nobody is there. True: there were some that were not known as such.
+    pub fn silence_unsettled(&self, purpose: Purpose<'_>) -> bool {
+        let open = self.open.borrow();
+        let unsettled = open.iter().filter(|connection| {
+            purpose.is_served_by(&connection.purpose) && !connection.connection.is_settled()
+        });
+        unsettled.filter(|connection| !connection.silent.replace(true)).count() > 0
+    }
+
     /// Open one for this purpose; `None`: another request does.
     pub fn open<'c>(&'c self, purpose: Purpose<'c>) -> Option<Opening<'c>> {
         let mut opening = self.opening.borrow_mut();

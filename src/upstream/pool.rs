@@ -13,6 +13,9 @@ use crate::limits::IDLE_UPSTREAM_CONNECTIONS_MAX;
 use crate::net::oneshot;
 use crate::tls::ClientTls;
 
+/// From so many on the list of those who wait is looked through for those who gave up.
+const WAITING_LOOKED_AT: usize = 16;
+
 struct Idle {
     connection: Connection,
     /// Worker time when it became idle, milliseconds.
@@ -155,8 +158,17 @@ impl EndpointPool {
 
     /// Wait until a connection that holds a place is done with or closed. None: nobody can tell.
     pub async fn freed(&self) -> Option<Freed> {
-        let (sender, receiver) = oneshot::channel();
-        self.limited.waiting.borrow_mut().push_back(sender);
+        let receiver = {
+            let (sender, receiver) = oneshot::channel();
+            let mut waiting = self.limited.waiting.borrow_mut();
+            // Connections may last for days: those that gave up waiting must not add up. Looked at when
+            // their number has doubled.
+            if waiting.len() >= WAITING_LOOKED_AT && waiting.len().is_power_of_two() {
+                waiting.retain(oneshot::Sender::is_awaited);
+            }
+            waiting.push_back(sender);
+            receiver
+        };
         receiver.receive().await
     }
 
@@ -256,4 +268,25 @@ pub enum CheckedIn {
     HandedOver,
     /// It is closed: enough are kept, or the pool is retired.
     Closed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    #[test]
+    fn those_who_gave_up_waiting_do_not_add_up() {
+        let pool = EndpointPool::new(([127, 0, 0, 1], 80).into(), 0);
+        let mut task = Context::from_waker(Waker::noop());
+        let mut patient = pin!(pool.freed());
+        assert!(patient.as_mut().poll(&mut task).is_pending());
+        for _ in 0..1000 {
+            assert!(pin!(pool.freed()).poll(&mut task).is_pending());
+            assert!(pool.limited.waiting.borrow().len() <= WAITING_LOOKED_AT);
+        }
+        assert!(pool.limited.tell(Freed::Room).is_none(), "one still waits");
+        assert!(matches!(patient.as_mut().poll(&mut task), Poll::Ready(Some(Freed::Room))));
+    }
 }

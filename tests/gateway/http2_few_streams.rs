@@ -79,3 +79,50 @@ fn bodies_that_come_at_once_are_spread_over_connections() {
     // those that go on.
     at_once(12, 1024 * 1024);
 }
+
+#[test]
+fn an_endpoint_that_says_nothing_holds_up_nobody_for_long() {
+    let silent = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = silent.local_addr().expect("bound");
+    let good = endpoint();
+    std::thread::spawn(move || {
+        // The first connection is to somebody who hangs, the others reach an endpoint.
+        let (_hanging, _) = silent.accept().expect("a connection");
+        while let Ok((mut from, _)) = silent.accept() {
+            let mut to = std::net::TcpStream::connect(good).expect("it listens");
+            let (mut back_from, mut back_to) =
+                (to.try_clone().expect("a handle"), from.try_clone().expect("a handle"));
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            std::thread::spawn(move || std::io::copy(&mut back_from, &mut back_to));
+        }
+    });
+    let routes = "  - route: [{destination: {host: mute}}]\n";
+    let policy =
+        "{connectionPool: {tcp: {connectTimeout: 200ms}, http: {h2UpgradePolicy: UPGRADE}}}";
+    let gateway = Gateway::start_with(
+        &[
+            ("routes.yaml", &manifests::any_host(routes)),
+            ("service.yaml", &manifests::service("mute", &[address])),
+            ("rule.yaml", &manifests::policy("mute", policy)),
+        ],
+        &["--workers", "1"],
+    );
+    block_on(async {
+        let client = connect(gateway.address).await;
+        let mut first = client.clone().ready().await.expect("open");
+        let hanging = request("GET", "/").body(()).expect("a request");
+        let (_waits, _) = first.send_request(hanging, true).expect("sent");
+        gateway_has_connected(&gateway);
+        let answer = call(&client, request("GET", "/"), "", None).await.expect("an answer");
+        assert_eq!(answer.status, 200);
+    });
+}
+
+/// Wait until it has opened a connection to the endpoint.
+fn gateway_has_connected(gateway: &Gateway) {
+    tokio::task::block_in_place(|| {
+        gateway.wait_for_metrics("a connection to the endpoint", |metrics| {
+            metrics.sum("ringress_upstream_connections_opened_total", &[]) >= 1.0
+        });
+    });
+}

@@ -150,7 +150,7 @@ fn meaning(reason: Reason) -> String {
         ProxyError::ConnectNotAllowed => "`CONNECT`, which no Gateway allows".to_owned(),
         ProxyError::NoRoute => "no virtual host or no route of it matches".to_owned(),
         ProxyError::Misdirected => {
-            "another server of the TLS port has the host: it needs a connection of its own"
+            "another server of the TLS port has the host, or the server asks something else of client certificates than when the connection was made: it needs another connection"
                 .to_owned()
         }
         ProxyError::NoCluster => "the destination's host, port or subset does not exist".to_owned(),
