@@ -1,0 +1,112 @@
+//! `ringress-load`: an HTTP load tester that takes latency from the moment a request was due.
+//!
+//! | part | modules |
+//! | --- | --- |
+//! | what is asked for | [`options`], [`scenario`], [`settings`], [`target`], [`units`], [`plan`] |
+//! | what is due when, and who sends it | [`schedule`], [`dispatch`] |
+//! | doing it | [`worker`], [`runtime`], [`response`] |
+//! | what is recorded | [`failure`], [`record`], [`collect`] |
+//! | what it means | [`result`], [`verdict`], [`machine`] |
+//! | what is shown | [`progress`], [`summary`], [`hgrm`], [`hlog`] |
+//! | whole commands | [`run`], [`responder`], [`interrupt`] |
+
+mod collect;
+mod dispatch;
+mod failure;
+mod hgrm;
+mod hlog;
+mod interrupt;
+mod machine;
+mod options;
+mod plan;
+mod progress;
+mod record;
+mod responder;
+mod response;
+mod result;
+mod run;
+mod runtime;
+mod scenario;
+mod schedule;
+mod settings;
+mod summary;
+mod target;
+mod units;
+mod verdict;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use options::{Command, Options, ResponderOptions, RunOptions};
+use plan::{Circumstances, Plan};
+use responder::Responder;
+use runtime::{Driver, DriverChoice};
+use settings::Settings;
+
+/// The figures are not to be believed: see the findings.
+const EXIT_INVALID: u8 = 3;
+
+fn main() -> ExitCode {
+    let outcome = match Options::parse().command {
+        Command::Run(options) => make_run(&options),
+        Command::Responder(options) => respond(&options),
+        Command::Compare(_) | Command::SelfCheck(_) => Err("not yet".to_owned()),
+    };
+    outcome.unwrap_or_else(|message| {
+        eprintln!("ringress-load: {message}");
+        ExitCode::FAILURE
+    })
+}
+
+fn make_run(options: &RunOptions) -> Result<ExitCode, String> {
+    let (file, text) = match &options.scenario {
+        Some(path) => {
+            let (settings, text) = scenario::load(path).map_err(|error| error.to_string())?;
+            (settings, Some(text))
+        }
+        None => (Settings::default(), None),
+    };
+    let circumstances = Circumstances {
+        owned: options.i_own_this_target,
+        sources: options.sources.clone(),
+        seed: options.seed,
+    };
+    let plan = Plan::new(options.settings(file)?, circumstances);
+    let plan = plan.map_err(|error| error.to_string())?;
+    let files = machine::raise_file_limit();
+    if u64::from(plan.connections) + 64 > files {
+        return Err(format!(
+            "{} connections need more open files than the {files} that are allowed: raise the limit \
+             (ulimit -n) or take fewer",
+            plan.connections
+        ));
+    }
+    let setting = run::Setting {
+        driver: options.driver,
+        cores: options.cores.clone(),
+        quiet: options.quiet,
+        label: options.label.clone().unwrap_or_else(|| plan.target.origin()),
+        command: std::env::args().collect(),
+        interrupted: interrupt::watch(),
+    };
+    let outcome = run::run(plan, &setting).map_err(|error| error.to_string())?;
+    let _ = text;
+    print!("{}", summary::show(&outcome.result));
+    Ok(if outcome.result.is_valid() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INVALID) })
+}
+
+fn respond(options: &ResponderOptions) -> Result<ExitCode, String> {
+    let listener = responder::listen(options.port)
+        .map_err(|error| format!("port {} cannot be opened: {error}", options.port))?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let driver = Driver::choose(DriverChoice::Auto).map_err(|error| error.to_string())?;
+    if let Some(id) = options.core {
+        core_affinity::set_for_current(core_affinity::CoreId { id });
+    }
+    println!("listening on http://{address}/");
+    let (body, stall, lifetime) = (options.body, options.stall, options.lifetime);
+    responder::serve(listener, driver, Responder { body, stall, lifetime })?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,161 @@
+//! HTTP/1.1: one task for each connection, one request under way on it.
+
+use std::io;
+use std::rc::Rc;
+
+use super::board::Board;
+use super::transport::{Transport, open};
+use crate::dispatch::Job;
+use crate::failure::Failure;
+use crate::plan::PreparedRequest;
+use crate::record::Exchange;
+use crate::response::{Response, ResponseReader};
+use crate::schedule::{Clock, Nanos};
+
+/// Bytes of the buffer that a connection receives into: enough for a small response at once.
+const BUFFER: usize = 4 * 1024;
+/// The same once a body is larger.
+const LARGE_BUFFER: usize = 64 * 1024;
+/// Pause after a connection broke: a target that fails at once must not become a busy loop.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
+
+/// A response and its times.
+struct Received {
+    response: Response,
+    sent: Nanos,
+    first_byte: Nanos,
+    done: Nanos,
+    bytes: usize,
+}
+
+struct Connection {
+    transport: Option<Transport>,
+    reader: ResponseReader,
+    buffer: Vec<u8>,
+}
+
+/// Opens a connection and sends what falls to its slot until the run is over. `opened` is told when the
+/// connection is open or cannot be.
+pub(super) async fn run(board: Rc<Board>, slot: u32, opened: impl FnOnce()) {
+    let mut connection = Connection {
+        transport: None,
+        reader: ResponseReader::new(),
+        buffer: Vec::with_capacity(BUFFER),
+    };
+    if board.plan.keep_alive {
+        // A failure here is nobody's request: the first job tries again and is counted.
+        connection.transport = open(&board, slot).await.ok();
+    }
+    opened();
+    while let Some(job) = board.next_job(slot).await {
+        if !serve(&board, slot, &job, &mut connection).await {
+            monoio::time::sleep(PAUSE).await;
+        }
+        if board.plan.keep_alive && connection.transport.is_none() && !board.is_over() {
+            // The next request should not wait for a handshake if there is time for it now.
+            connection.transport = open(&board, slot).await.ok();
+        }
+    }
+    board.ended();
+}
+
+/// Makes one exchange and records it; false when the connection broke.
+async fn serve(board: &Board, slot: u32, job: &Job, connection: &mut Connection) -> bool {
+    let Some(request) = board.plan.requests.get(job.request as usize) else { return false };
+    let began = board.clock.now();
+    if connection.transport.is_none() {
+        match open(board, slot).await {
+            Ok(transport) => connection.transport = Some(transport),
+            Err(kind) => {
+                board.failed(job, board.clock.now(), kind, None);
+                return false;
+            }
+        }
+    }
+    connection.reader.begin(request.bodiless, request.check.sees_body());
+    let exchange = connection.exchange(request, board.clock);
+    let received = board.in_time(slot, began + board.timeout(), exchange).await;
+    let received = received.unwrap_or_else(|| Err(board.given_up(Failure::Timeout)));
+    let received = match received {
+        Ok(received) => received,
+        Err(kind) => {
+            connection.transport = None;
+            board.failed(job, board.clock.now(), kind, None);
+            return false;
+        }
+    };
+    let Response { status, close, body_bytes } = received.response;
+    if close || !board.plan.keep_alive {
+        connection.transport = None;
+    }
+    let kept = connection.reader.kept.as_deref().unwrap_or_default();
+    let failure = if !request.check.allows_status(status) {
+        Some(Failure::Status)
+    } else if !request.check.allows_body(kept, body_bytes) {
+        Some(Failure::Body)
+    } else {
+        None
+    };
+    if let Some(kind) = failure {
+        board.failed(job, received.done, kind, Some(status));
+        return true;
+    }
+    let exchange = Exchange {
+        due: job.due,
+        sent: received.sent,
+        first_byte: received.first_byte,
+        done: received.done,
+        request: job.request,
+        found_idle: job.found_idle,
+        status,
+    };
+    board.completed(&exchange, received.bytes);
+    true
+}
+
+impl Connection {
+    async fn exchange(
+        &mut self,
+        request: &PreparedRequest,
+        clock: Clock,
+    ) -> Result<Received, Failure> {
+        let transport = self.transport.as_mut().ok_or(Failure::Closed)?;
+        let sent = clock.now();
+        transport.send(request.wire).await.map_err(|error| broken(&error, Failure::Send))?;
+        let mut first_byte = None;
+        let mut bytes = 0;
+        loop {
+            let (count, buffer) = transport.receive(std::mem::take(&mut self.buffer)).await;
+            self.buffer = buffer;
+            let count = count.map_err(|error| broken(&error, Failure::Closed))?;
+            let now = clock.now();
+            if count == 0 {
+                let response = self.reader.end().ok_or(Failure::Closed)?;
+                let first_byte = first_byte.unwrap_or(now);
+                return Ok(Received { response, sent, first_byte, done: now, bytes });
+            }
+            bytes += count;
+            let first_byte = *first_byte.get_or_insert(now);
+            match self.reader.feed(&self.buffer[..count]) {
+                Ok(Some(response)) => {
+                    return Ok(Received { response, sent, first_byte, done: now, bytes });
+                }
+                Ok(None) => {}
+                Err(_) => return Err(Failure::Malformed),
+            }
+            if self.buffer.capacity() < LARGE_BUFFER && self.reader.body_left() > BUFFER as u64 {
+                self.buffer = Vec::with_capacity(LARGE_BUFFER);
+            }
+        }
+    }
+}
+
+/// What an error of the connection means; `otherwise` if it says nothing of itself.
+fn broken(error: &io::Error, otherwise: Failure) -> Failure {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset => Failure::Reset,
+        io::ErrorKind::InvalidData => Failure::Tls,
+        io::ErrorKind::UnexpectedEof => Failure::Closed,
+        _ => otherwise,
+    }
+}
