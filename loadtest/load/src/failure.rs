@@ -97,11 +97,6 @@ impl Failure {
     pub(crate) fn is_lower_bound(self) -> bool {
         matches!(self, Failure::Timeout | Failure::ConnectTimeout | Failure::Unfinished)
     }
-
-    /// Nothing of the target's doing: this machine is the limit.
-    pub(crate) fn is_ours(self) -> bool {
-        self == Failure::LocalResources
-    }
 }
 
 #[cfg(test)]

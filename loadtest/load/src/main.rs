@@ -7,17 +7,21 @@
 //! | doing it | [`worker`], [`runtime`], [`response`] |
 //! | what is recorded | [`failure`], [`record`], [`collect`] |
 //! | what it means | [`result`], [`verdict`], [`machine`] |
-//! | what is shown | [`progress`], [`summary`], [`hgrm`], [`hlog`] |
-//! | whole commands | [`run`], [`responder`], [`interrupt`] |
+//! | what is shown and stored | [`progress`], [`summary`], [`hgrm`], [`hlog`], [`chart`], [`page`], [`folder`] |
+//! | whole commands | [`run`], [`compare`], [`responder`], [`interrupt`] |
 
+mod chart;
 mod collect;
+mod compare;
 mod dispatch;
 mod failure;
+mod folder;
 mod hgrm;
 mod hlog;
 mod interrupt;
 mod machine;
 mod options;
+mod page;
 mod plan;
 mod progress;
 mod record;
@@ -29,6 +33,8 @@ mod runtime;
 mod scenario;
 mod schedule;
 mod settings;
+#[cfg(test)]
+mod simulation;
 mod summary;
 mod target;
 mod units;
@@ -52,7 +58,10 @@ fn main() -> ExitCode {
     let outcome = match Options::parse().command {
         Command::Run(options) => make_run(&options),
         Command::Responder(options) => respond(&options),
-        Command::Compare(_) | Command::SelfCheck(_) => Err("not yet".to_owned()),
+        Command::Compare(options) => {
+            compare::run(&options).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
+        }
+        Command::SelfCheck(_) => Err("not yet".to_owned()),
     };
     outcome.unwrap_or_else(|message| {
         eprintln!("ringress-load: {message}");
@@ -91,9 +100,19 @@ fn make_run(options: &RunOptions) -> Result<ExitCode, String> {
         command: std::env::args().collect(),
         interrupted: interrupt::watch(),
     };
+    if let Some(out) = &options.out {
+        folder::prepare(out).map_err(|error| error.to_string())?;
+    }
     let outcome = run::run(plan, &setting).map_err(|error| error.to_string())?;
-    let _ = text;
-    print!("{}", summary::show(&outcome.result));
+    if options.json {
+        print!("{}", folder::to_json(&outcome.result));
+    } else {
+        print!("{}", summary::show(&outcome.result));
+    }
+    if let Some(out) = &options.out {
+        folder::write(out, &outcome, text.as_deref()).map_err(|error| error.to_string())?;
+        eprintln!("written: {}", out.display());
+    }
     Ok(if outcome.result.is_valid() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INVALID) })
 }
 

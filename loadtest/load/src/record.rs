@@ -206,9 +206,7 @@ impl Tally {
 pub(crate) struct Interval {
     /// Which, from 0.
     pub(crate) index: u64,
-    /// Of the run's clock.
-    pub(crate) start: Nanos,
-    /// When it was handed over.
+    /// When it was handed over, of the run's clock.
     pub(crate) end: Nanos,
     pub(crate) tally: Tally,
 }
@@ -251,7 +249,7 @@ impl<I: Intervals> Recorder<I> {
     fn hand_over(&mut self, now: Nanos) {
         let index = now.saturating_sub(self.measured_from) / INTERVAL;
         let tally = std::mem::replace(&mut self.tally, self.to.empty());
-        self.to.give(Interval { index: self.index, start: self.start, end: now, tally });
+        self.to.give(Interval { index: self.index, end: now, tally });
         // Intervals in which nothing happened at all are left out.
         self.index = index.max(self.index + 1);
         self.start = (self.measured_from + self.index * INTERVAL).min(now);

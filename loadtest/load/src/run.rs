@@ -157,8 +157,8 @@ fn summed_up(
     started: SystemTime,
 ) -> Outcome {
     let total = collector.total;
-    let wall = ended.iter().map(|worker| worker.wall).max().unwrap_or(0);
-    let measured_seconds = Duration::from_nanos(wall).min(plan.duration).as_secs_f64();
+    let measured = ended.iter().map(|worker| worker.measured).max().unwrap_or(0);
+    let measured_seconds = Duration::from_nanos(measured).as_secs_f64();
     let interrupted = setting.interrupted.load(Ordering::Relaxed)
         && measured_seconds < plan.duration.as_secs_f64();
     let part = |time: Nanos, of: Nanos| time as f64 / of.max(1) as f64;

@@ -23,7 +23,9 @@ pub(crate) enum Report {
 pub(crate) struct Ended {
     /// The core it was bound to.
     pub(crate) core: Option<usize>,
-    /// Of the measured time.
+    /// Length of the measured time.
+    pub(crate) measured: Nanos,
+    /// The time that the following two are parts of.
     pub(crate) wall: Nanos,
     /// On the core.
     pub(crate) cpu: Nanos,

@@ -122,6 +122,7 @@ async fn work(assignment: Assignment) -> std::io::Result<Ended> {
     let (now, after) = (clock.now(), Usage::now());
     let ended = Ended {
         core: None,
+        measured: end.saturating_sub(times.measured),
         wall: now - since,
         cpu: after.cpu.saturating_sub(before.cpu),
         waited: after.waited.saturating_sub(before.waited),
