@@ -316,12 +316,15 @@ pub(crate) fn percentiles_in_text(series: &[Series], nines: f64) -> String {
     let mut cells = vec![[' '; TEXT_WIDTH]; TEXT_HEIGHT];
     for (index, series) in series.iter().enumerate() {
         let letter = char::from(b'A' + (index % 26) as u8);
-        for column in 0..TEXT_WIDTH {
+        let columns = (0..TEXT_WIDTH).filter_map(|column| {
             let place = column as f64 / (TEXT_WIDTH - 1) as f64;
             let quantile = 1.0 - 10_f64.powf(-place * nines);
-            let Some(value) = value_at(&series.points, quantile) else { continue };
+            let value = value_at(&series.points, quantile)?;
             let row = (scale.place(value) * (TEXT_HEIGHT - 1) as f64).round() as usize;
-            let cell = &mut cells[TEXT_HEIGHT - 1 - row.min(TEXT_HEIGHT - 1)][column];
+            Some((TEXT_HEIGHT - 1 - row.min(TEXT_HEIGHT - 1), column))
+        });
+        for (row, column) in columns {
+            let cell = &mut cells[row][column];
             *cell = if *cell == ' ' { letter } else { '*' };
         }
     }

@@ -4,11 +4,11 @@
 //! | --- | --- |
 //! | what is asked for | [`options`], [`scenario`], [`settings`], [`target`], [`units`], [`plan`] |
 //! | what is due when, and who sends it | [`schedule`], [`dispatch`] |
-//! | doing it | [`worker`], [`runtime`], [`response`] |
+//! | doing it | [`worker`], [`runtime`], [`pace`], [`tls`], [`response`] |
 //! | what is recorded | [`failure`], [`record`], [`collect`] |
 //! | what it means | [`result`], [`verdict`], [`machine`] |
 //! | what is shown and stored | [`progress`], [`summary`], [`hgrm`], [`hlog`], [`chart`], [`page`], [`folder`] |
-//! | whole commands | [`run`], [`compare`], [`responder`], [`interrupt`] |
+//! | whole commands | [`run`], [`compare`], [`responder`], [`self_check`], [`interrupt`] |
 
 mod chart;
 mod collect;
@@ -21,6 +21,7 @@ mod hlog;
 mod interrupt;
 mod machine;
 mod options;
+mod pace;
 mod page;
 mod plan;
 mod progress;
@@ -32,11 +33,13 @@ mod run;
 mod runtime;
 mod scenario;
 mod schedule;
+mod self_check;
 mod settings;
 #[cfg(test)]
 mod simulation;
 mod summary;
 mod target;
+mod tls;
 mod units;
 mod verdict;
 mod worker;
@@ -61,7 +64,11 @@ fn main() -> ExitCode {
         Command::Compare(options) => {
             compare::run(&options).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
         }
-        Command::SelfCheck(_) => Err("not yet".to_owned()),
+        Command::SelfCheck(options) => {
+            machine::raise_file_limit();
+            self_check::run(&options, interrupt::watch())
+                .map(|good| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
     };
     outcome.unwrap_or_else(|message| {
         eprintln!("ringress-load: {message}");

@@ -35,6 +35,7 @@ pub(crate) enum Command {
 
 /// Of `run`.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct RunOptions {
     /// http:// or https:// URL of the target
     pub(crate) url: Option<String>,

@@ -75,11 +75,11 @@ fn counts(run: &RunResult) -> String {
         let (name, note) = (escape(name), escape(&note));
         let _ = write!(html, "<tr><td>{name}<td>{value}<td class=\"soft\">{note}");
     };
-    let per_second = |count: u64| format!("{:.2}/s", count as f64 / run.measured_seconds.max(1e-9));
     if run.plan.model == "open" {
-        row("offered", show_count(counts.offered), per_second(counts.offered));
+        let rate = counts.offered as f64 / run.measured_seconds.max(1e-9);
+        row("offered", show_count(counts.offered), format!("{rate:.2}/s"));
     }
-    row("completed", show_count(counts.completed), per_second(counts.completed));
+    row("completed", show_count(counts.completed), format!("{:.2}/s", run.completed_rate));
     row("failed", show_count(counts.all_failed()), String::new());
     for (kind, count) in &counts.failed {
         let meaning = crate::failure::Failure::ALL.into_iter().find(|known| known.name() == kind);
@@ -228,9 +228,9 @@ fn origin(run: &RunResult, scenario: Option<&str>) -> String {
     for worker in &run.workers {
         let core = worker.core.map_or_else(|| "any core".to_owned(), |core| format!("core {core}"));
         let (busy, waited) = (worker.busy * 100.0, worker.waited * 100.0);
-        let _ = write!(
+        let _ = writeln!(
             html,
-            "<p class=\"soft\">Worker on {core}: busy {busy:.0} %, waited for it {waited:.1} %.</p>\n"
+            "<p class=\"soft\">Worker on {core}: busy {busy:.0} %, waited for it {waited:.1} %.</p>"
         );
     }
     if let Some(scenario) = scenario {

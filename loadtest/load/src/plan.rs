@@ -1,7 +1,6 @@
 //! A run that can be begun: every setting has its value, every request its bytes.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +9,7 @@ use serde::Serialize;
 use crate::schedule::{Arrivals, Load};
 use crate::settings::{self, Check, Protocol, RequestSettings, Settings};
 use crate::target::{Target, TargetError};
+use crate::tls::{Tls, TlsError, Trust};
 
 /// The most connections of a run.
 const CONNECTIONS_MAX: u32 = 100_000;
@@ -36,6 +36,9 @@ pub(crate) enum PlanError {
     /// Of the target.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// Of TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A number out of its range.
     #[error("{what} must be between {least} and {most}, not {given}")]
     Range {
@@ -78,24 +81,13 @@ pub(crate) struct PreparedRequest {
     pub(crate) bodiless: bool,
 }
 
-/// Whose certificates are accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Trust {
-    /// Those that the system's authorities sign.
-    System,
-    /// Those that the authorities in this PEM file sign.
-    File(PathBuf),
-    /// All.
-    Anyone,
-}
-
 /// Everything that is decided before a run.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) target: Target,
     pub(crate) address: SocketAddr,
-    /// Name in the TLS handshake.
-    pub(crate) server_name: String,
+    /// None: in clear text.
+    pub(crate) tls: Option<Tls>,
     pub(crate) protocol: Protocol,
     pub(crate) load: Load,
     pub(crate) connections: u32,
@@ -105,7 +97,6 @@ pub(crate) struct Plan {
     pub(crate) warmup: Duration,
     pub(crate) timeout: Duration,
     pub(crate) keep_alive: bool,
-    pub(crate) trust: Trust,
     pub(crate) requests: Vec<PreparedRequest>,
     /// Local addresses that connections take in turn; empty: the system's choice.
     pub(crate) sources: Vec<IpAddr>,
@@ -198,11 +189,12 @@ impl Plan {
         let requests =
             requests.iter().map(|request| common.prepare(request)).collect::<Result<_, _>>()?;
         let name = authority.rsplit_once(':').map_or(authority.as_str(), |(name, _)| name);
-        let server_name = name.trim_matches(['[', ']']).to_owned();
+        let name = name.trim_matches(['[', ']']);
+        let tls = target.tls.then(|| Tls::new(name, protocol, &trust)).transpose()?;
         Ok(Plan {
             target,
             address,
-            server_name,
+            tls,
             protocol,
             load,
             connections,
@@ -212,7 +204,6 @@ impl Plan {
             warmup: settings.warmup.unwrap_or(DEFAULT_WARMUP),
             timeout: some_time("timeout", settings.timeout.unwrap_or(DEFAULT_TIMEOUT))?,
             keep_alive,
-            trust,
             requests,
             sources: given.sources,
             seed: given.seed,
@@ -380,6 +371,7 @@ mod tests {
         let mut settings = settings("https://127.0.0.1/");
         settings.host = Some("hello.com:443".to_owned());
         settings.keep_alive = Some(false);
+        settings.insecure = Some(true);
         settings.headers =
             vec![("user-agent".to_owned(), "me".to_owned()), ("x-a".to_owned(), "1".to_owned())];
         settings.requests = vec![RequestSettings {
@@ -390,7 +382,8 @@ mod tests {
             ..RequestSettings::default()
         }];
         let plan = plan(settings).expect("a plan");
-        assert_eq!(plan.server_name, "hello.com");
+        let name = plan.tls.as_ref().map(|tls| tls.name.to_str().into_owned());
+        assert_eq!(name.as_deref(), Some("hello.com"));
         let request = &plan.requests[0];
         assert_eq!(
             request.wire,

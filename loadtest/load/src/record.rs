@@ -92,6 +92,8 @@ pub(crate) struct Tally {
     pub(crate) by_request: Vec<Histogram<u64>>,
     /// Responses that passed their checks.
     pub(crate) completed: u64,
+    /// Of these, after the end: they do not count for the rate.
+    pub(crate) after_end: u64,
     /// By [`Failure`].
     failures: [u64; Failure::ALL.len()],
     /// Requests that were due and never sent, as every connection was busy until the end.
@@ -115,6 +117,7 @@ impl Tally {
                 .map(|_| new_histogram())
                 .collect(),
             completed: 0,
+            after_end: 0,
             failures: [0; Failure::ALL.len()],
             unstarted: 0,
             lower_bounds: 0,
@@ -169,6 +172,7 @@ impl Tally {
             let _ = sum.add(part);
         }
         self.completed += other.completed;
+        self.after_end += other.after_end;
         for (sum, part) in self.failures.iter_mut().zip(other.failures) {
             *sum += part;
         }
@@ -192,6 +196,7 @@ impl Tally {
             }
         }
         self.completed = 0;
+        self.after_end = 0;
         self.failures = [0; Failure::ALL.len()];
         self.unstarted = 0;
         self.lower_bounds = 0;
@@ -227,6 +232,7 @@ pub(crate) struct Recorder<I> {
     index: u64,
     start: Nanos,
     tally: Tally,
+    ended: bool,
     to: I,
 }
 
@@ -236,7 +242,7 @@ pub(crate) const INTERVAL: Nanos = SECOND;
 impl<I: Intervals> Recorder<I> {
     /// Only requests that are due from `measured_from` on count: those before are warm-up.
     pub(crate) fn new(measured_from: Nanos, empty: Tally, to: I) -> Recorder<I> {
-        Recorder { measured_from, index: 0, start: measured_from, tally: empty, to }
+        Recorder { measured_from, index: 0, start: measured_from, tally: empty, ended: false, to }
     }
 
     /// Hands over what was recorded when the interval is over.
@@ -255,6 +261,11 @@ impl<I: Intervals> Recorder<I> {
         self.start = (self.measured_from + self.index * INTERVAL).min(now);
     }
 
+    /// The measured time is over: what comes now are its last responses.
+    pub(crate) fn end(&mut self) {
+        self.ended = true;
+    }
+
     fn is_measured(&self, due: Nanos) -> bool {
         due >= self.measured_from
     }
@@ -267,6 +278,7 @@ impl<I: Intervals> Recorder<I> {
         }
         let &Exchange { due, sent, first_byte, done, .. } = exchange;
         self.tally.completed += 1;
+        self.tally.after_end += u64::from(self.ended);
         self.tally.latency(exchange.request, done.saturating_sub(due));
         self.tally.time(Measure::Service, done.saturating_sub(sent));
         self.tally.time(Measure::FirstByte, first_byte.saturating_sub(sent));
@@ -364,21 +376,23 @@ pub(crate) mod tests {
         recorder.completed(&exchange(SECOND - 1, SECOND + 5));
         recorder.completed(&exchange(SECOND, SECOND + 1000));
         recorder.completed(&exchange(SECOND * 2, SECOND * 2 + 2000));
+        recorder.end();
+        recorder.completed(&exchange(SECOND * 2, SECOND * 2 + 3000));
         recorder.failed(SECOND * 4, 0, SECOND * 4 + 9, Failure::Status, Some(503));
         recorder.unstarted(SECOND * 4, 0, SECOND * 5);
         let kept = recorder.finish(SECOND * 5).0;
         let seen: Vec<_> =
             kept.iter().map(|interval| (interval.index, interval.tally.completed)).collect();
-        assert_eq!(seen, [(0, 1), (1, 1), (3, 0)]);
+        assert_eq!(seen, [(0, 1), (1, 2), (3, 0)]);
         let mut sum = Tally::new(1);
         kept.iter().for_each(|interval| sum.add(&interval.tally));
-        assert_eq!(sum.offered(), 4);
+        assert_eq!((sum.offered(), sum.completed, sum.after_end), (5, 3, 1));
         assert_eq!(sum.failed(Failure::Status), 1);
-        assert_eq!(sum.statuses, [(200, 2), (503, 1)]);
+        assert_eq!(sum.statuses, [(200, 3), (503, 1)]);
         assert_eq!((sum.unstarted, sum.lower_bounds), (1, 1));
-        assert_eq!(sum.times(Measure::Latency).len(), 3, "the unstarted one is among them");
+        assert_eq!(sum.times(Measure::Latency).len(), 4, "the unstarted one is among them");
         assert!(sum.times(Measure::Latency).max() >= SECOND);
-        assert_eq!(sum.times(Measure::Service).len(), 2);
+        assert_eq!(sum.times(Measure::Service).len(), 3);
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! A target for trials: the same response to every request, at next to no cost.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::{TcpListener, TcpStream};
 
+use crate::pace::PaceTimer;
 use crate::runtime::{self, Driver};
 
 /// Bytes of the buffer for requests.
@@ -48,17 +51,19 @@ async fn accept(listener: StdListener, driver: Driver, responder: Responder) -> 
     response.resize(response.len() + responder.body, b'x');
     // It lives as long as the process, which serves but once or twice.
     let response: &'static [u8] = Vec::leak(response);
-    let gate = Rc::new(Gate::new(responder.stall));
+    let gate = responder.stall.map(Gate::new).transpose()?.map(Rc::new);
+    if let Some(gate) = gate.clone() {
+        monoio::spawn(async move { gate.keep().await });
+    }
     let over = Rc::new(Cell::new(false));
     monoio::spawn({
-        let gate = Rc::clone(&gate);
         let over = Rc::clone(&over);
         async move {
             while let Ok((stream, _)) = listener.accept().await {
                 if over.get() {
                     break;
                 }
-                monoio::spawn(answer(stream, response, Rc::clone(&gate)));
+                monoio::spawn(answer(stream, response, gate.clone()));
             }
         }
     });
@@ -68,28 +73,55 @@ async fn accept(listener: StdListener, driver: Driver, responder: Responder) -> 
 }
 
 /// Closed for a part of every second.
-#[derive(Debug)]
 struct Gate {
-    opened: Instant,
-    stall: Option<Duration>,
+    began: Instant,
+    stall: Duration,
+    timer: PaceTimer,
+    waiting: RefCell<Vec<Waker>>,
 }
 
 impl Gate {
-    fn new(stall: Option<Duration>) -> Gate {
-        Gate { opened: Instant::now(), stall: stall.map(|stall| stall.min(STALL_MAX)) }
+    fn new(stall: Duration) -> io::Result<Gate> {
+        let timer = PaceTimer::new()?;
+        Ok(Gate {
+            began: Instant::now(),
+            stall: stall.min(STALL_MAX),
+            timer,
+            waiting: RefCell::default(),
+        })
+    }
+
+    /// How long it is still closed.
+    fn closed_for(&self) -> Option<Duration> {
+        let into_second = Duration::from_nanos(self.began.elapsed().subsec_nanos().into());
+        self.stall.checked_sub(into_second).filter(|left| !left.is_zero())
     }
 
     async fn pass(&self) {
-        let Some(stall) = self.stall else { return };
-        let into_second = Duration::from_nanos(self.opened.elapsed().subsec_nanos().into());
-        if into_second < stall {
-            monoio::time::sleep(stall - into_second).await;
+        poll_fn(|context| {
+            if self.closed_for().is_none() {
+                return Poll::Ready(());
+            }
+            self.waiting.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Lets those pass who wait, when it opens.
+    async fn keep(&self) -> io::Result<()> {
+        loop {
+            let into_second = Duration::from_nanos(self.began.elapsed().subsec_nanos().into());
+            let until_next = Duration::from_secs(1) - into_second + self.stall;
+            let wait = self.closed_for().unwrap_or(until_next);
+            self.timer.wait(wait.as_nanos() as u64).await?;
+            self.waiting.take().into_iter().for_each(Waker::wake);
         }
     }
 }
 
 /// Answers what looks like the end of a request's head. Requests have no bodies here.
-async fn answer(mut stream: TcpStream, response: &'static [u8], gate: Rc<Gate>) {
+async fn answer(mut stream: TcpStream, response: &'static [u8], gate: Option<Rc<Gate>>) {
     let _ = stream.set_nodelay(true);
     let mut buffer = Vec::with_capacity(BUFFER);
     let mut tail = [0_u8; 4];
@@ -102,7 +134,9 @@ async fn answer(mut stream: TcpStream, response: &'static [u8], gate: Rc<Gate>) 
             tail = [tail[1], tail[2], tail[3], byte];
             ends += usize::from(tail == *b"\r\n\r\n");
         }
-        gate.pass().await;
+        if let Some(gate) = &gate {
+            gate.pass().await;
+        }
         for _ in 0..ends {
             let mut rest = response;
             while !rest.is_empty() {

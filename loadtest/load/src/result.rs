@@ -209,7 +209,7 @@ pub(crate) struct RunResult {
     /// Length of the measured time.
     pub(crate) measured_seconds: f64,
     pub(crate) counts: Counts,
-    /// Completed responses per second.
+    /// Responses per second that were complete before the end.
     pub(crate) completed_rate: f64,
     /// By [`Measure::name`].
     pub(crate) times: BTreeMap<String, Times>,

@@ -186,7 +186,7 @@ fn summed_up(
         interrupted,
         measured_seconds,
         counts: Counts::of(&total),
-        completed_rate: total.completed as f64 / measured_seconds.max(1e-9),
+        completed_rate: (total.completed - total.after_end) as f64 / measured_seconds.max(1e-9),
         times,
         by_request: by_request.collect(),
         seconds: collector.seconds,

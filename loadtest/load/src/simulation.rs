@@ -34,6 +34,10 @@ struct Run {
     timer_late: Nanos,
 }
 
+/// An answer under way: when it comes, on which connection, when its request was due and sent, and whether
+/// that found the connection idle.
+type Answer = Reverse<(Nanos, u32, Nanos, Nanos, bool)>;
+
 /// Plays a run; what was recorded.
 fn play(server: &Server, run: &Run) -> Tally {
     let mut dispatcher = Dispatcher::new(Mix::new([1].into_iter(), 0), run.connections as usize);
@@ -41,9 +45,8 @@ fn play(server: &Server, run: &Run) -> Tally {
     let share = Share { worker: 0, workers: 1, seed: 5 };
     let end = run.seconds * SECOND;
     dispatcher.begin(Schedule::new(run.load, share, 0, end));
-    // Answers under way: when, on which connection, to what.
-    let mut under_way: BinaryHeap<Reverse<(Nanos, u32, Nanos, Nanos, bool)>> = BinaryHeap::new();
-    let send = |heap: &mut BinaryHeap<_>, slot: u32, job: Job, now: Nanos| {
+    let mut under_way: BinaryHeap<Answer> = BinaryHeap::new();
+    let send = |heap: &mut BinaryHeap<Answer>, slot: u32, job: Job, now: Nanos| {
         heap.push(Reverse((server.answers_at(now), slot, job.due, now, job.found_idle)));
     };
     let mut now = 0;

@@ -75,11 +75,19 @@ fn every_way_to_fail_is_counted_as_what_it_is() {
         // What the kernel makes of a connection that the server has closed is a matter of moments.
         let kinds: Vec<_> = failed.keys().map(String::as_str).collect();
         let alike = ["closed", "reset", "send"];
-        let is_right = |found: &&str| {
-            *found == kind || (alike.contains(&kind) && alike.contains(found))
-        };
+        let is_right =
+            |found: &&str| *found == kind || (alike.contains(&kind) && alike.contains(found));
         assert!(!kinds.is_empty() && kinds.iter().all(is_right), "{manner:?}: {kinds:?}");
     }
+}
+
+#[test]
+fn a_connection_that_the_server_ended_while_idle_is_no_failure() {
+    let server = Server::start(Manner::EndWhenIdle);
+    let run =
+        run_json(&["run", server.url(), "-R", "2", "-c", "1", "-d", "2s", "--warmup", "0s", "-q"]);
+    assert_eq!(run["counts"]["completed"], 4, "{run:#}");
+    assert_eq!(run["counts"]["connections"], 4);
 }
 
 #[test]
@@ -98,7 +106,10 @@ fn a_silent_target_leaves_lower_bounds_not_holes() {
         run_json(&["run", server.url(), "-R", "40", "-c", "2", "-d", "1s", "--warmup", "0s", "-q"]);
     // Two requests are sent and never answered; the others fall due behind them.
     assert_eq!(run["counts"]["offered"], 40, "{run:#}");
-    assert_eq!(run["counts"]["failed"]["unfinished"].as_u64().or(Some(0)).map(|few| few <= 2), Some(true));
+    assert_eq!(
+        run["counts"]["failed"]["unfinished"].as_u64().or(Some(0)).map(|few| few <= 2),
+        Some(true)
+    );
     assert_eq!(run["counts"]["unstarted"], 38);
     assert_eq!(run["counts"]["lower_bounds"], 40);
     assert_eq!(run["times"]["latency"]["count"], 40);
@@ -119,7 +130,8 @@ fn checks_of_the_body_and_mixes_come_from_a_scenario() {
     assert_eq!(code, Some(1));
     assert!(errors.contains("mix.yaml:6:1: ") && errors.contains("seed_comment"), "{errors}");
 
-    let text = text.replace("seed_comment: 1\n", "") + "
+    let text = text.replace("seed_comment: 1\n", "")
+        + "
 requests:
   - name: good
     weight: 3

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::handover::Handover;
-use super::pace::PaceTimer;
 use crate::dispatch::{Dispatcher, Job, Mix, Next};
 use crate::failure::Failure;
+use crate::pace::PaceTimer;
 use crate::plan::Plan;
 use crate::record::{Exchange, Recorder};
 use crate::runtime::Driver;
@@ -225,6 +225,7 @@ impl Board {
     /// Nothing is sent any more: idle slots end.
     pub(super) fn stop(&self, now: Nanos) {
         self.over.set(true);
+        self.record(Recorder::end);
         let mut dispatcher = self.dispatcher.borrow_mut();
         dispatcher.cut(now);
         while let Some(job) = dispatcher.leave() {

@@ -1,6 +1,7 @@
 //! Opening a connection to the target.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use monoio::net::TcpStream;
@@ -46,6 +47,17 @@ async fn open(board: &Board) -> io::Result<TcpStream> {
         socket.set_nonblocking(false)?;
     }
     Ok(stream)
+}
+
+/// Has the peer ended the connection? A system call; what has come stays where it is.
+pub(super) fn has_ended(stream: &TcpStream) -> bool {
+    let mut byte = [MaybeUninit::uninit()];
+    let lent = Lent(stream);
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    match SockRef::from(&lent).recv_with_flags(&mut byte, flags) {
+        Ok(count) => count == 0,
+        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+    }
 }
 
 /// The port is chosen when the connection is made, so that one may serve several destinations.

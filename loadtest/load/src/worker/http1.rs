@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 
 use super::board::Board;
-use super::transport::{Transport, open};
+use super::transport::{Transport, open_in_time};
 use crate::dispatch::Job;
 use crate::failure::Failure;
 use crate::plan::PreparedRequest;
@@ -16,6 +16,9 @@ use crate::schedule::{Clock, Nanos};
 const BUFFER: usize = 4 * 1024;
 /// The same once a body is larger.
 const LARGE_BUFFER: usize = 64 * 1024;
+/// A connection that was idle for so long is looked at before it is used: servers end idle ones, and that
+/// is no failure of the next request.
+const LONG_IDLE: Nanos = 250_000_000;
 /// Pause after a connection broke: a target that fails at once must not become a busy loop.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
 
@@ -30,6 +33,8 @@ struct Received {
 
 struct Connection {
     transport: Option<Transport>,
+    /// When its last response was complete.
+    used: Nanos,
     reader: ResponseReader,
     buffer: Vec<u8>,
 }
@@ -39,12 +44,13 @@ struct Connection {
 pub(super) async fn run(board: Rc<Board>, slot: u32, opened: impl FnOnce()) {
     let mut connection = Connection {
         transport: None,
+        used: 0,
         reader: ResponseReader::new(),
         buffer: Vec::with_capacity(BUFFER),
     };
     if board.plan.keep_alive {
         // A failure here is nobody's request: the first job tries again and is counted.
-        connection.transport = open(&board, slot).await.ok();
+        connection.transport = open_in_time(&board, slot).await.ok();
     }
     opened();
     while let Some(job) = board.next_job(slot).await {
@@ -53,7 +59,7 @@ pub(super) async fn run(board: Rc<Board>, slot: u32, opened: impl FnOnce()) {
         }
         if board.plan.keep_alive && connection.transport.is_none() && !board.is_over() {
             // The next request should not wait for a handshake if there is time for it now.
-            connection.transport = open(&board, slot).await.ok();
+            connection.transport = open_in_time(&board, slot).await.ok();
         }
     }
     board.ended();
@@ -63,8 +69,13 @@ pub(super) async fn run(board: Rc<Board>, slot: u32, opened: impl FnOnce()) {
 async fn serve(board: &Board, slot: u32, job: &Job, connection: &mut Connection) -> bool {
     let Some(request) = board.plan.requests.get(job.request as usize) else { return false };
     let began = board.clock.now();
+    if began.saturating_sub(connection.used) > LONG_IDLE
+        && connection.transport.as_ref().is_some_and(Transport::has_ended)
+    {
+        connection.transport = None;
+    }
     if connection.transport.is_none() {
-        match open(board, slot).await {
+        match open_in_time(board, slot).await {
             Ok(transport) => connection.transport = Some(transport),
             Err(kind) => {
                 board.failed(job, board.clock.now(), kind, None);
@@ -84,6 +95,7 @@ async fn serve(board: &Board, slot: u32, job: &Job, connection: &mut Connection)
             return false;
         }
     };
+    connection.used = received.done;
     let Response { status, close, body_bytes } = received.response;
     if close || !board.plan.keep_alive {
         connection.transport = None;

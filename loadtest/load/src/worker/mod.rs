@@ -4,7 +4,9 @@ mod board;
 mod connect;
 pub(crate) mod handover;
 mod http1;
-mod pace;
+mod http2;
+mod http2_io;
+mod tls_stream;
 mod transport;
 
 use std::cell::Cell;
@@ -20,6 +22,7 @@ use crate::plan::Plan;
 use crate::record::{Recorder, Tally};
 use crate::runtime::{self, Driver};
 use crate::schedule::{Clock, Nanos, Schedule, Share};
+use crate::settings::Protocol;
 
 /// Connections that are being opened together: more would overflow a listener's queue.
 const OPENED_TOGETHER: usize = 128;
@@ -165,13 +168,23 @@ async fn sleep_until(clock: Clock, until: Nanos) {
 /// Starts the tasks of all slots, some at a time, and waits until each has its connection or none.
 async fn open_all(board: &Rc<Board>, slots: usize) {
     let opened = Rc::new(Cell::new(0_usize));
+    let mut connection = http2::Connection::new();
     for slot in 0..slots {
         while slot >= opened.get() + OPENED_TOGETHER {
             monoio::time::sleep(SHORT).await;
         }
         let opened = Rc::clone(&opened);
         let tell = move || opened.set(opened.get() + 1);
-        monoio::spawn(http1::run(Rc::clone(board), slot as u32, tell));
+        let (board, number) = (Rc::clone(board), slot as u32);
+        match board.plan.protocol {
+            Protocol::Http1 => drop(monoio::spawn(http1::run(board, number, tell))),
+            Protocol::Http2 => {
+                if slot % board.plan.streams as usize == 0 {
+                    connection = http2::Connection::new();
+                }
+                drop(monoio::spawn(http2::run(board, number, Rc::clone(&connection), tell)));
+            }
+        }
     }
     while opened.get() < slots {
         monoio::time::sleep(SHORT).await;

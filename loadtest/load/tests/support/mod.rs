@@ -12,7 +12,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_ringress-load");
 
 /// How a server behaves.
 #[derive(Clone, Copy, Debug)]
-pub enum Manner {
+pub(crate) enum Manner {
     /// 200 with a small body.
     Good,
     /// The same in chunks.
@@ -29,17 +29,19 @@ pub enum Manner {
     Status(u16),
     /// More bytes than the response has.
     Surplus,
+    /// 200, after which the connection ends without a word.
+    EndWhenIdle,
     /// A reset as soon as a request has come.
     Reset,
 }
 
 /// A server on a thread of its own, with a thread for each connection; they end with the process.
-pub struct Server {
+pub(crate) struct Server {
     url: String,
 }
 
 impl Server {
-    pub fn start(manner: Manner) -> Server {
+    pub(crate) fn start(manner: Manner) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}/", listener.local_addr().expect("bound"));
         thread::spawn(move || {
@@ -51,12 +53,12 @@ impl Server {
         Server { url }
     }
 
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
     /// A URL at whose port nobody listens.
-    pub fn url_of_nobody() -> String {
+    pub(crate) fn url_of_nobody() -> String {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         format!("http://{}/", listener.local_addr().expect("bound"))
     }
@@ -76,9 +78,12 @@ fn serve(mut stream: TcpStream, manner: Manner) {
         let close = String::from_utf8_lossy(&request).contains("connection: close");
         request.clear();
         let response = match manner {
-            Manner::Good => "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello".to_owned(),
+            Manner::Good | Manner::EndWhenIdle => {
+                "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello".to_owned()
+            }
             Manner::Chunked => {
-                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".to_owned()
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+                    .to_owned()
             }
             Manner::Rubbish => "what do you want?\r\n\r\n".to_owned(),
             Manner::CloseAtOnce => return,
@@ -87,7 +92,9 @@ fn serve(mut stream: TcpStream, manner: Manner) {
                 thread::sleep(Duration::from_secs(30));
                 return;
             }
-            Manner::Status(status) => format!("HTTP/1.1 {status} Other\r\ncontent-length: 0\r\n\r\n"),
+            Manner::Status(status) => {
+                format!("HTTP/1.1 {status} Other\r\ncontent-length: 0\r\n\r\n")
+            }
             Manner::Surplus => "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nhello".to_owned(),
             Manner::Reset => {
                 // A socket that is closed with unread bytes resets.
@@ -99,7 +106,7 @@ fn serve(mut stream: TcpStream, manner: Manner) {
         };
         if stream.write_all(response.as_bytes()).is_err()
             || close
-            || matches!(manner, Manner::CloseWithin)
+            || matches!(manner, Manner::CloseWithin | Manner::EndWhenIdle)
         {
             return;
         }
@@ -124,7 +131,7 @@ fn reset(stream: &TcpStream) {
 }
 
 /// Runs the binary: its exit code, what it printed, and what it complained of.
-pub fn load(arguments: &[&str]) -> (Option<i32>, String, String) {
+pub(crate) fn load(arguments: &[&str]) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } =
         Command::new(BINARY).args(arguments).stdin(Stdio::null()).output().expect("it starts");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
@@ -138,7 +145,7 @@ fn result(code: Option<i32>, output: &str, errors: &str) -> Value {
 }
 
 /// Makes a run; its result.
-pub fn run_json(arguments: &[&str]) -> Value {
+pub(crate) fn run_json(arguments: &[&str]) -> Value {
     let mut arguments = arguments.to_vec();
     arguments.push("--json");
     let (code, output, errors) = load(&arguments);
@@ -146,8 +153,7 @@ pub fn run_json(arguments: &[&str]) -> Value {
 }
 
 /// Makes a run that is interrupted after some time; its result.
-#[allow(dead_code)]
-pub fn interrupted(arguments: &[&str], after: Duration) -> Value {
+pub(crate) fn interrupted(arguments: &[&str], after: Duration) -> Value {
     let child = Command::new(BINARY)
         .args(arguments)
         .stdout(Stdio::piped())

@@ -1,5 +1,5 @@
-//! The one timer that paces a worker's requests: the kernel's, exact to microseconds where the
-//! runtime's counts whole milliseconds.
+//! A timer for one waiter: the kernel's, exact to microseconds where the runtime's counts whole
+//! milliseconds.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -10,14 +10,14 @@ use monoio::net::UnixStream;
 use crate::schedule::{Nanos, SECOND};
 
 /// A timer descriptor that the runtime waits for.
-pub(super) struct PaceTimer {
+pub(crate) struct PaceTimer {
     /// The runtime polls descriptors only through its own types of streams; nothing but readiness is
     /// asked of this one.
     descriptor: UnixStream,
 }
 
 impl PaceTimer {
-    pub(super) fn new() -> io::Result<PaceTimer> {
+    pub(crate) fn new() -> io::Result<PaceTimer> {
         let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
         // SAFETY: no pointers are passed.
         let descriptor = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) };
@@ -31,13 +31,13 @@ impl PaceTimer {
     }
 
     /// Waits for so long.
-    pub(super) async fn wait(&self, nanos: Nanos) -> io::Result<()> {
+    pub(crate) async fn wait(&self, nanos: Nanos) -> io::Result<()> {
         self.set(nanos.max(1))?;
         self.descriptor.readable(false).await
     }
 
     /// Ends the wait under way at once.
-    pub(super) fn hurry(&self) {
+    pub(crate) fn hurry(&self) {
         // It cannot fail where the first setting did not.
         let _ = self.set(1);
     }
