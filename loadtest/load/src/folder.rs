@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::effective::Effective;
 use crate::record::Measure;
 use crate::result::RunResult;
 use crate::run::Outcome;
@@ -58,12 +59,14 @@ pub(crate) fn write(
     folder: &Path,
     outcome: &Outcome,
     scenario: Option<&str>,
+    effective: &Effective,
 ) -> Result<(), FolderError> {
     let run = &outcome.result;
-    let put = |name: &str, text: &str| {
+    let put_bytes = |name: &str, bytes: &[u8]| {
         let path = folder.join(name);
-        fs::write(&path, text).map_err(at(&path))
+        fs::write(&path, bytes).map_err(at(&path))
     };
+    let put = |name: &str, text: &str| put_bytes(name, text.as_bytes());
     let tool = &run.tool;
     let comments = [
         format!("{} {} ({})", tool.name, tool.version, tool.revision),
@@ -83,7 +86,11 @@ pub(crate) fn write(
     if let Some(scenario) = scenario {
         put("scenario.yaml", scenario)?;
     }
-    put("report.html", &page::of_run(run, scenario))
+    put("effective.yaml", &effective.text)?;
+    for (name, body) in &effective.bodies {
+        put_bytes(name, body)?;
+    }
+    put("report.html", &page::of_run(run, scenario.unwrap_or(&effective.text)))
 }
 
 fn one_line(text: &str) -> String {

@@ -2,11 +2,11 @@
 //!
 //! | part | modules |
 //! | --- | --- |
-//! | what is asked for | [`options`], [`scenario`], [`settings`], [`target`], [`units`], [`plan`] |
+//! | what is asked for | [`options`], [`scenario`], [`settings`], [`target`], [`units`], [`plan`], [`effective`] |
 //! | what is due when, and who sends it | [`schedule`], [`dispatch`] |
 //! | doing it | [`worker`], [`runtime`], [`pace`], [`tls`], [`response`] |
 //! | what is recorded | [`failure`], [`record`], [`collect`] |
-//! | what it means | [`result`], [`verdict`], [`machine`] |
+//! | what it means | [`result`], [`verdict`], [`objective`], [`machine`] |
 //! | what is shown and stored | [`progress`], [`summary`], [`hgrm`], [`hlog`], [`chart`], [`page`], [`folder`] |
 //! | whole commands | [`run`], [`compare`], [`responder`], [`self_check`], [`interrupt`] |
 
@@ -14,12 +14,14 @@ mod chart;
 mod collect;
 mod compare;
 mod dispatch;
+mod effective;
 mod failure;
 mod folder;
 mod hgrm;
 mod hlog;
 mod interrupt;
 mod machine;
+mod objective;
 mod options;
 mod pace;
 mod page;
@@ -54,6 +56,8 @@ use responder::Responder;
 use runtime::{Driver, DriverChoice};
 use settings::Settings;
 
+/// An objective was missed.
+const EXIT_MISSED: u8 = 2;
 /// The figures are not to be believed: see the findings.
 const EXIT_INVALID: u8 = 3;
 
@@ -89,8 +93,9 @@ fn make_run(options: &RunOptions) -> Result<ExitCode, String> {
         sources: options.sources.clone(),
         seed: options.seed,
     };
-    let plan = Plan::new(options.settings(file)?, circumstances);
-    let plan = plan.map_err(|error| error.to_string())?;
+    let settings = options.settings(file)?;
+    let plan = Plan::new(settings.clone(), circumstances).map_err(|error| error.to_string())?;
+    let effective = effective::scenario(&settings, &plan).map_err(|error| error.to_string())?;
     let files = machine::raise_file_limit();
     if u64::from(plan.connections) + 64 > files {
         return Err(format!(
@@ -117,10 +122,17 @@ fn make_run(options: &RunOptions) -> Result<ExitCode, String> {
         print!("{}", summary::show(&outcome.result));
     }
     if let Some(out) = &options.out {
-        folder::write(out, &outcome, text.as_deref()).map_err(|error| error.to_string())?;
+        let written = folder::write(out, &outcome, text.as_deref(), &effective);
+        written.map_err(|error| error.to_string())?;
         eprintln!("written: {}", out.display());
     }
-    Ok(if outcome.result.is_valid() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INVALID) })
+    let missed = options.objectives.iter().filter_map(|one| one.missed(&outcome.result));
+    let missed = missed.inspect(|words| eprintln!("{words}")).count();
+    Ok(match (outcome.result.is_valid(), missed) {
+        (false, _) => ExitCode::from(EXIT_INVALID),
+        (true, 0) => ExitCode::SUCCESS,
+        (true, _) => ExitCode::from(EXIT_MISSED),
+    })
 }
 
 fn respond(options: &ResponderOptions) -> Result<ExitCode, String> {

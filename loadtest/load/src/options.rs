@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::objective::Objective;
 use crate::runtime::DriverChoice;
 use crate::schedule::{Arrivals, Rate};
 use crate::settings::{self, Check, Protocol, RequestSettings, Settings};
@@ -102,6 +103,9 @@ pub(crate) struct RunOptions {
     /// What the run is called in reports and comparisons
     #[arg(long)]
     pub(crate) label: Option<String>,
+    /// What the figures have to be: p99<5ms, max<1s, errors<0.1%; may be repeated, exit code 2 if missed
+    #[arg(long = "slo", value_name = "OBJECTIVE", value_delimiter = ',')]
+    pub(crate) objectives: Vec<Objective>,
     /// Print the result as JSON instead of the summary
     #[arg(long)]
     pub(crate) json: bool,

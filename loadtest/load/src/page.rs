@@ -38,7 +38,7 @@ pub(crate) fn page(title: &str, content: &str) -> String {
 }
 
 /// The page of a run; `scenario` is the file that it was made from.
-pub(crate) fn of_run(run: &RunResult, scenario: Option<&str>) -> String {
+pub(crate) fn of_run(run: &RunResult, scenario: &str) -> String {
     let mut html = String::new();
     let mut put = |text: String| html.push_str(&text);
     put(format!("<p>{}</p>\n", escape(&summary::headline(run))));
@@ -205,7 +205,7 @@ fn requests(run: &RunResult) -> String {
     html + "</table>\n"
 }
 
-fn origin(run: &RunResult, scenario: Option<&str>) -> String {
+fn origin(run: &RunResult, scenario: &str) -> String {
     let mut html = String::from("<h2>Where this comes from</h2>\n<table>");
     let machine = &run.machine;
     let rows = [
@@ -233,10 +233,7 @@ fn origin(run: &RunResult, scenario: Option<&str>) -> String {
             "<p class=\"soft\">Worker on {core}: busy {busy:.0} %, waited for it {waited:.1} %.</p>"
         );
     }
-    if let Some(scenario) = scenario {
-        let _ = write!(html, "<h2>Scenario</h2>\n<pre>{}</pre>\n", escape(scenario));
-    }
-    html
+    html + &format!("<h2>Scenario</h2>\n<pre>{}</pre>\n", escape(scenario))
 }
 
 #[cfg(test)]
@@ -250,7 +247,7 @@ mod tests {
         run.label = "<script>".to_owned();
         run.seconds.push(run.seconds[0].clone());
         run.findings = crate::verdict::findings(&run);
-        let html = of_run(&run, Some("target: <x>\n"));
+        let html = of_run(&run, "target: <x>\n");
         assert!(!html.contains("<script"), "labels are text");
         assert!(!html.contains("src=") && !html.contains("href="), "nothing is loaded");
         for part in ["p99.9", "target: &lt;x&gt;", "class=\"few\"", "<svg", "too few samples"] {

@@ -177,6 +177,9 @@ impl Check {
                 show_nanos(at(Measure::Latency, 50.0)),
                 show_nanos(at(Measure::Latency, 99.0)),
             );
+            if difference < -RATE_TOLERANCE && busy < 0.9 {
+                println!("    the generator had time left: the server, or its core, was the limit");
+            }
         }
         Ok(good)
     }

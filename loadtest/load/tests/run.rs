@@ -191,13 +191,28 @@ fn a_runs_folder_holds_all_and_runs_are_compared() {
         assert!(matches!(code, Some(0 | 3)), "{errors}");
         assert!(output.contains("p99.9") && output.contains("Completed"), "{output}");
     }
-    for file in ["run.json", "run.hlog", "latency.hgrm", "service_time.hgrm", "report.html"] {
+    let files = [
+        "run.json",
+        "run.hlog",
+        "latency.hgrm",
+        "service_time.hgrm",
+        "report.html",
+        "effective.yaml",
+    ];
+    for file in files {
         let text = fs::read_to_string(at(&format!("1/{file}"))).expect(file);
         assert!(text.len() > 200, "{file}: {text}");
     }
     let out = at("1");
     let (code, _, errors) = load(&["run", server.url(), "-o", &out]);
     assert!(code == Some(1) && errors.contains("not empty"), "{errors}");
+
+    // The scenario that a run leaves makes the same run again.
+    let again = at("1/effective.yaml");
+    let run = run_json(&["run", "-f", &again, "-q", "--slo", "errors<50%,max<1h"]);
+    assert_eq!(run["counts"]["offered"], 300, "{run:#}");
+    let (code, _, errors) = load(&["run", "-f", &again, "-q", "--slo", "p50<1us"]);
+    assert!(matches!(code, Some(2 | 3)) && errors.contains("objective missed"), "{errors}");
 
     let (one, two) = (format!("a={}", at("1")), format!("a={}", at("2")));
     let (log, text) = (at("2/run.hlog"), at("1/latency.hgrm"));
