@@ -9,7 +9,7 @@ use crate::units::{show_count, show_nanos};
 const BUSY: f64 = 0.95;
 /// A worker that waited for its core for so much of the time was not alone on it.
 const CROWDED: f64 = 0.02;
-/// Lateness beyond this is told when it is a noticeable part of the latency, nanoseconds.
+/// Up to this, nanoseconds, lateness is what a timer of the kernel has.
 const LATE: u64 = 50_000;
 /// The part of the latency that the generator's own lateness may be.
 const LATE_PART: f64 = 0.1;
@@ -118,15 +118,21 @@ fn lateness(run: &RunResult, find: &mut impl FnMut(Gravity, String)) {
     };
     for percentile in [50.0, 99.0] {
         let (own, all) = (late.at(percentile), latency.at(percentile));
-        if late.count > 0 && own > LATE && own as f64 > all as f64 * LATE_PART {
+        if late.count > 0 && own as f64 > all as f64 * LATE_PART {
             let text = format!(
                 "the generator itself was late: at p{percentile} it sent {} after a request was due, \
                  though a connection was free, of a latency of {}",
                 show_nanos(own),
                 show_nanos(all)
             );
-            let grave = own as f64 > all as f64 * 0.5;
-            find(if grave { Gravity::Invalid } else { Gravity::Warning }, text);
+            let gravity = if own <= LATE {
+                Gravity::Note
+            } else if own as f64 > all as f64 * 0.5 {
+                Gravity::Invalid
+            } else {
+                Gravity::Warning
+            };
+            find(gravity, text);
             return;
         }
     }

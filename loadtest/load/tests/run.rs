@@ -100,6 +100,18 @@ fn a_target_that_refuses_is_counted_and_ends_in_time() {
 }
 
 #[test]
+fn a_target_that_does_not_even_connect_is_counted_and_ends_in_time() {
+    let full = support::FullQueue::new();
+    let mut arguments = vec!["run", full.url(), "-R", "30", "-c", "300"];
+    arguments.extend(SHORT);
+    let run = run_json(&arguments);
+    assert_eq!(run["counts"]["completed"], 0, "{run:#}");
+    assert_eq!(run["counts"]["offered"], 30, "{run:#}");
+    let timeouts = run["counts"]["failed"]["connect_timeout"].as_u64().unwrap_or(0);
+    assert!(timeouts > 20, "{run:#}");
+}
+
+#[test]
 fn a_silent_target_leaves_lower_bounds_not_holes() {
     let server = Server::start(Manner::Silent);
     let run =

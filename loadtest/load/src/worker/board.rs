@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use super::handover::Handover;
@@ -64,6 +65,10 @@ pub(super) struct Board {
     /// Slots that are at work on something, or have not ended.
     running: Cell<usize>,
     next_source: Cell<usize>,
+    /// A connection could not be opened before the run: no time is spent on opening others.
+    opening_failed: Cell<bool>,
+    /// Somebody wants the run to end.
+    interrupted: &'static AtomicBool,
     /// Opened before the run: `(began, done)`, recorded when there is a recorder.
     opened_early: RefCell<Vec<(Nanos, Nanos)>>,
 }
@@ -75,6 +80,7 @@ impl Board {
         driver: Driver,
         slots: usize,
         seed: u64,
+        interrupted: &'static AtomicBool,
     ) -> std::io::Result<Board> {
         let mix = Mix::new(plan.requests.iter().map(|request| request.weight), seed);
         Ok(Board {
@@ -90,8 +96,25 @@ impl Board {
             pacer: Cell::new(None),
             running: Cell::new(slots),
             next_source: Cell::new(0),
+            opening_failed: Cell::new(false),
+            interrupted,
             opened_early: RefCell::default(),
         })
+    }
+
+    /// Is it worth while to open a connection before there is a request for it? With a target that does
+    /// not answer each would last for the whole time-out.
+    pub(super) fn opens_early(&self) -> bool {
+        !self.opening_failed.get() && !self.is_interrupted()
+    }
+
+    /// A connection could not be opened early.
+    pub(super) fn opening_failed(&self) {
+        self.opening_failed.set(true);
+    }
+
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
     }
 
     /// From now on requests fall due.

@@ -48,9 +48,12 @@ pub(super) async fn run(board: Rc<Board>, slot: u32, opened: impl FnOnce()) {
         reader: ResponseReader::new(),
         buffer: Vec::with_capacity(BUFFER),
     };
-    if board.plan.keep_alive {
+    if board.plan.keep_alive && board.opens_early() {
         // A failure here is nobody's request: the first job tries again and is counted.
-        connection.transport = open_in_time(&board, slot).await.ok();
+        match open_in_time(&board, slot).await {
+            Ok(transport) => connection.transport = Some(transport),
+            Err(_) => board.opening_failed(),
+        }
     }
     opened();
     while let Some(job) = board.next_job(slot).await {

@@ -156,8 +156,13 @@ pub(super) async fn run(
     opened: impl FnOnce(),
 ) {
     let deadline = board.clock.now() + board.timeout();
-    // A failure here is nobody's request: the first job tries again and is counted.
-    let _ = board.in_time(slot, deadline, connection.sender(&board)).await;
+    if board.opens_early() {
+        // A failure here is nobody's request: the first job tries again and is counted.
+        let sender = board.in_time(slot, deadline, connection.sender(&board)).await;
+        if !matches!(sender, Some(Ok(_))) {
+            board.opening_failed();
+        }
+    }
     opened();
     while let Some(job) = board.next_job(slot).await {
         if !serve(&board, slot, &job, &connection).await {

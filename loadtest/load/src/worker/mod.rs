@@ -11,7 +11,7 @@ mod transport;
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -82,7 +82,7 @@ async fn work(assignment: Assignment) -> std::io::Result<Ended> {
     let slots = share_of(plan.connections, plan.threads, worker) * plan.streams as usize;
     let seed = plan.seed.wrapping_add(worker as u64);
     let requests = plan.requests.len();
-    let board = Board::new(Arc::clone(&plan), clock, assignment.driver, slots, seed)?;
+    let board = Board::new(Arc::clone(&plan), clock, assignment.driver, slots, seed, interrupted)?;
     let board = Rc::new(board);
     let sweeper = monoio::spawn(sweep(Rc::clone(&board)));
 
@@ -109,7 +109,7 @@ async fn work(assignment: Assignment) -> std::io::Result<Ended> {
     let mut end = times.end;
     let mut is_measured = false;
     while clock.now() < end {
-        if interrupted.load(Ordering::Relaxed) {
+        if board.is_interrupted() {
             end = end.min(clock.now());
             board.cut(end);
         }
@@ -135,7 +135,9 @@ async fn work(assignment: Assignment) -> std::io::Result<Ended> {
     monoio::time::sleep(SHORT * 2).await;
     board.stop(clock.now());
     let grace = clock.now() + plan.grace().as_nanos() as Nanos;
-    while board.running() > 0 && clock.now() < grace && !hurried(interrupted, end, times.end) {
+    // A run that somebody ended does not wait for stragglers.
+    while board.running() > 0 && clock.now() < grace && !(end < times.end && board.is_interrupted())
+    {
         monoio::time::sleep(SHORT).await;
     }
     board.abandon();
@@ -147,11 +149,6 @@ async fn work(assignment: Assignment) -> std::io::Result<Ended> {
     drop(board.finish(clock.now()));
     drop(sweeper);
     Ok(ended)
-}
-
-/// A run that somebody ended does not wait for stragglers either, unless it was over anyway.
-fn hurried(interrupted: &AtomicBool, end: Nanos, planned: Nanos) -> bool {
-    end < planned && interrupted.load(Ordering::Relaxed)
 }
 
 /// How many of `all` fall to a worker.

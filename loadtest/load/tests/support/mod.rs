@@ -64,6 +64,40 @@ impl Server {
     }
 }
 
+/// A port whose queue is full: the kernel drops what wants to connect.
+pub(crate) struct FullQueue {
+    url: String,
+    _listener: socket2::Socket,
+    _queued: Vec<socket2::Socket>,
+}
+
+impl FullQueue {
+    pub(crate) fn new() -> FullQueue {
+        let socket = || {
+            let kind = socket2::Type::STREAM;
+            socket2::Socket::new(socket2::Domain::IPV4, kind, None).expect("a socket")
+        };
+        let listener = socket();
+        let any: std::net::SocketAddr = ([127, 0, 0, 1], 0).into();
+        listener.bind(&any.into()).expect("a free port");
+        listener.listen(1).expect("it listens");
+        let address = listener.local_addr().expect("bound");
+        let queued = (0..4).map(|_| {
+            let socket = socket();
+            socket.set_nonblocking(true).expect("set");
+            let _ = socket.connect(&address);
+            socket
+        });
+        let queued = queued.collect();
+        let address = address.as_socket().expect("IPv4");
+        FullQueue { url: format!("http://{address}/"), _listener: listener, _queued: queued }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+}
+
 fn serve(mut stream: TcpStream, manner: Manner) {
     let _ = stream.set_nodelay(true);
     let mut request = Vec::new();
