@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Socket, Type};
 
 use crate::pace::PaceTimer;
 use crate::runtime::{self, Driver};
 
 /// Bytes of the buffer for requests.
 const BUFFER: usize = 4 * 1024;
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
 /// How much of each second a server may stall.
 const STALL_MAX: Duration = Duration::from_millis(900);
 
@@ -30,7 +33,11 @@ pub(crate) struct Responder {
 
 /// Opens the port that [`serve`] serves.
 pub(crate) fn listen(port: u16) -> io::Result<StdListener> {
-    StdListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Serves on this thread until its lifetime is over. The error is in words.

@@ -319,6 +319,17 @@ requests:
     }
 
     #[test]
+    fn the_scenarios_of_the_repository_are_good() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+        let files = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("one").path());
+        let yaml = files.filter(|path| path.extension().is_some_and(|name| name == "yaml"));
+        let read = yaml.inspect(|path| {
+            load(path).map(drop).unwrap_or_else(|error| panic!("{error}"));
+        });
+        assert!(read.count() >= 1);
+    }
+
+    #[test]
     fn a_mistake_names_its_line() {
         for (text, place, part) in [
             ("rate: 5\nconections: 3\n", "s.yaml:2:", "conections"),

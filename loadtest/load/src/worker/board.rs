@@ -126,10 +126,10 @@ impl Board {
         self.dispatcher.borrow_mut().begin(schedule);
     }
 
-    /// The next request for a slot, as soon as there is one; none when the run is over.
-    pub(super) async fn next_job(&self, slot: u32) -> Option<Job> {
+    /// The next request for a slot that is free since `now`, as soon as there is one; none when the run is
+    /// over.
+    pub(super) async fn next_job(&self, slot: u32, now: Nanos) -> Option<Job> {
         if !self.over.get() {
-            let now = self.clock.now();
             let job = self.dispatcher.borrow_mut().free(slot, now);
             // What has become due meanwhile need not wait for the timer.
             let next = self.give_out(now);

@@ -56,22 +56,27 @@ pub(super) async fn run(board: Rc<Board>, slot: u32, opened: impl FnOnce()) {
         }
     }
     opened();
-    while let Some(job) = board.next_job(slot).await {
-        if !serve(&board, slot, &job, &mut connection).await {
+    let mut free_since = board.clock.now();
+    while let Some(job) = board.next_job(slot, free_since).await {
+        let done = serve(&board, slot, &job, &mut connection).await;
+        if done.is_none() {
             monoio::time::sleep(PAUSE).await;
         }
         if board.plan.keep_alive && connection.transport.is_none() && !board.is_over() {
             // The next request should not wait for a handshake if there is time for it now.
             connection.transport = open_in_time(&board, slot).await.ok();
+            free_since = board.clock.now();
+        } else {
+            free_since = done.unwrap_or_else(|| board.clock.now());
         }
     }
     board.ended();
 }
 
-/// Makes one exchange and records it; false when the connection broke.
-async fn serve(board: &Board, slot: u32, job: &Job, connection: &mut Connection) -> bool {
-    let Some(request) = board.plan.requests.get(job.request as usize) else { return false };
-    let began = board.clock.now();
+/// Makes one exchange and records it; when its response was complete, none when the connection broke.
+async fn serve(board: &Board, slot: u32, job: &Job, connection: &mut Connection) -> Option<Nanos> {
+    let request = board.plan.requests.get(job.request as usize)?;
+    let mut began = board.clock.now();
     if began.saturating_sub(connection.used) > LONG_IDLE
         && connection.transport.as_ref().is_some_and(Transport::has_ended)
     {
@@ -79,15 +84,18 @@ async fn serve(board: &Board, slot: u32, job: &Job, connection: &mut Connection)
     }
     if connection.transport.is_none() {
         match open_in_time(board, slot).await {
-            Ok(transport) => connection.transport = Some(transport),
+            Ok(transport) => {
+                connection.transport = Some(transport);
+                began = board.clock.now();
+            }
             Err(kind) => {
                 board.failed(job, board.clock.now(), kind, None);
-                return false;
+                return None;
             }
         }
     }
     connection.reader.begin(request.bodiless, request.check.sees_body());
-    let exchange = connection.exchange(request, board.clock);
+    let exchange = connection.exchange(request, began, board.clock);
     let received = board.in_time(slot, began + board.timeout(), exchange).await;
     let received = received.unwrap_or_else(|| Err(board.given_up(Failure::Timeout)));
     let received = match received {
@@ -95,7 +103,7 @@ async fn serve(board: &Board, slot: u32, job: &Job, connection: &mut Connection)
         Err(kind) => {
             connection.transport = None;
             board.failed(job, board.clock.now(), kind, None);
-            return false;
+            return None;
         }
     };
     connection.used = received.done;
@@ -113,7 +121,7 @@ async fn serve(board: &Board, slot: u32, job: &Job, connection: &mut Connection)
     };
     if let Some(kind) = failure {
         board.failed(job, received.done, kind, Some(status));
-        return true;
+        return Some(received.done);
     }
     let exchange = Exchange {
         due: job.due,
@@ -125,17 +133,17 @@ async fn serve(board: &Board, slot: u32, job: &Job, connection: &mut Connection)
         status,
     };
     board.completed(&exchange, received.bytes);
-    true
+    Some(received.done)
 }
 
 impl Connection {
     async fn exchange(
         &mut self,
         request: &PreparedRequest,
+        sent: Nanos,
         clock: Clock,
     ) -> Result<Received, Failure> {
         let transport = self.transport.as_mut().ok_or(Failure::Closed)?;
-        let sent = clock.now();
         transport.send(request.wire).await.map_err(|error| broken(&error, Failure::Send))?;
         let mut first_byte = None;
         let mut bytes = 0;

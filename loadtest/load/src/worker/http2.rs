@@ -164,7 +164,7 @@ pub(super) async fn run(
         }
     }
     opened();
-    while let Some(job) = board.next_job(slot).await {
+    while let Some(job) = board.next_job(slot, board.clock.now()).await {
         if !serve(&board, slot, &job, &connection).await {
             monoio::time::sleep(PAUSE).await;
         }
