@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::collect::Collector;
 use crate::hlog::Row;
-use crate::machine::{Machine, show_utc};
+use crate::machine::{self, Machine, show_utc};
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::record::{Measure, Tally};
@@ -35,6 +35,9 @@ pub(crate) enum RunError {
     /// io_uring was asked for.
     #[error("io_uring cannot be used here: {0}; try --driver epoll")]
     Driver(io::Error),
+    /// A core that is not there.
+    #[error("core {0} cannot be used: this process may run on {1:?}")]
+    Core(usize, Vec<usize>),
     /// No thread.
     #[error("a worker could not be started: {0}")]
     Thread(io::Error),
@@ -68,6 +71,10 @@ pub(crate) struct Outcome {
 
 /// Makes the run.
 pub(crate) fn run(plan: Plan, setting: &Setting) -> Result<Outcome, RunError> {
+    let allowed = machine::cores();
+    if let Some(&core) = setting.cores.iter().find(|core| !allowed.contains(core)) {
+        return Err(RunError::Core(core, allowed));
+    }
     let driver = Driver::choose(setting.driver).map_err(RunError::Driver)?;
     let plan = Arc::new(plan);
     let clock = Clock::new();
@@ -111,7 +118,8 @@ pub(crate) fn run(plan: Plan, setting: &Setting) -> Result<Outcome, RunError> {
     let whole = plan.warmup + plan.duration;
     let mut progress = Progress::new(setting.quiet, whole);
     let mut ended = Vec::new();
-    let last = clock.now() + (whole + plan.grace() + OVERDUE).as_nanos() as Nanos;
+    // Twice: requests that were never sent are counted one by one, faster than they fell due.
+    let last = clock.now() + (whole * 2 + plan.grace() + OVERDUE).as_nanos() as Nanos;
     while ended.len() < plan.threads as usize {
         match incoming.recv_timeout(DRAWN_EVERY) {
             Ok(Report::Interval(worker, interval)) => {

@@ -160,6 +160,12 @@ impl Reader<'_> {
         let requests = file.requests.iter().enumerate();
         let requests = requests.map(|(index, request)| self.request(index, request));
         let requests = requests.collect::<Result<Vec<_>, _>>()?;
+        for (index, request) in requests.iter().enumerate() {
+            if requests[..index].iter().any(|before| before.name == request.name) {
+                let message = format!("there is another request called \"{}\"", request.name);
+                return Err(self.wrong(&file.requests[index], message));
+            }
+        }
         if let Some(first) = file.requests.first()
             && requests.iter().all(|request| request.weight == 0)
         {
@@ -343,6 +349,7 @@ requests:
             ("requests:\n  - headers:\n    - 'a: b'\n    - c\n", "s.yaml:4:7:", "name: value"),
             ("requests:\n  - expect:\n      status: [2000]\n", "s.yaml:3:16:", "no status"),
             ("requests:\n  - body_file: none.bin\n", "s.yaml:2:16:", "none.bin"),
+            ("requests:\n  - name: a\n  - path: /\n  - name: a\n", "s.yaml:4:", "another request"),
             ("duration: 3 weeks\n", "s.yaml:1:11:", "unit of time"),
             ("rate: [\n", "s.yaml:", ""),
             ("rate: 1\nrate: 2\n", "s.yaml:2:", "rate"),

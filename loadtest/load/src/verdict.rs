@@ -52,6 +52,11 @@ pub(crate) fn findings(run: &RunResult) -> Vec<Finding> {
             find(Gravity::Warning, text);
         }
     }
+    if run.workers.iter().any(|worker| worker.core.is_none()) {
+        let text =
+            "the generator was not bound to cores: the scheduler may have moved it (--cores)";
+        find(Gravity::Note, text.to_owned());
+    }
     if open {
         lateness(run, &mut find);
     }
@@ -78,9 +83,11 @@ pub(crate) fn findings(run: &RunResult) -> Vec<Finding> {
     }
     if counts.all_failed() > 0 {
         let part = counts.all_failed() as f64 * 100.0 / counts.offered as f64;
+        let kinds: Vec<_> = counts.failed.keys().map(String::as_str).collect();
         let text = format!(
-            "{} requests ({part:.2} %) failed; the latencies are those of the others",
-            show_count(counts.all_failed())
+            "{} requests ({part:.2} %) failed: {}",
+            show_count(counts.all_failed()),
+            kinds.join(", ")
         );
         find(if part >= 1.0 { Gravity::Warning } else { Gravity::Note }, text);
     }
@@ -162,6 +169,9 @@ mod tests {
         assert!(has(&busy, Gravity::Invalid, "busy 99 %"));
         busy.plan.model = "closed".to_owned();
         assert!(has(&busy, Gravity::Warning, "may be its limit"), "a closed loop is always busy");
+        let mut loose = good.clone();
+        loose.workers = vec![WorkerShare { core: None, busy: 0.5, waited: 0.0 }];
+        assert!(has(&loose, Gravity::Note, "not bound"));
         let mut crowded = good.clone();
         crowded.workers = vec![WorkerShare { core: Some(1), busy: 0.5, waited: 0.1 }];
         assert!(has(&crowded, Gravity::Warning, "core of its own"));

@@ -182,6 +182,7 @@ fn what_cannot_be_run_is_told_before_anything_is_sent() {
         (&["run", "http://127.0.0.1:1/", "-c", "100001"], "100000"),
         (&["run", "-f", "/none.yaml"], "/none.yaml"),
         (&["compare", "/none.hlog"], "/none.hlog"),
+        (&["run", "http://127.0.0.1:1/", "--cores", "9999"], "core 9999"),
         (&["run", "http://127.0.0.1:1/", "-o", "/proc"], "/proc"),
     ] {
         let (code, output, errors) = load(arguments);
