@@ -21,6 +21,8 @@ SLOW_HEAD = b"GET / HTTP/1.1\r\nhost: hello.com\r\nx-slow: " + b"s" * 4096
 SLOW_BODY_HEAD = b"POST / HTTP/1.1\r\nhost: hello.com\r\ncontent-length: 100000\r\n\r\n"
 # Requests of a client that reads nothing: with bodies of 10 KiB more than all buffers hold.
 UNREAD = 1000
+# Parts of a second, in each of which a part of the slow clients has its turn.
+SLICES = 50
 KINDS = ("a slow head", "a slow body", "no reading")
 
 
@@ -95,12 +97,18 @@ def main():
         for index in range(count):
             clients.append(Client(port, kinds[index % len(kinds)]))
         print("ready", flush=True)
+        if mode == "idle":
+            # Looking at them would take the core from the load generator.
+            while True:
+                signal.pause()
         while True:
-            began = time.monotonic()
-            for client in clients:
-                client.tick()
-                client.look()
-            time.sleep(max(0.0, began + 1 - time.monotonic()))
+            # A little at a time, for the same reason.
+            for first in range(SLICES):
+                began = time.monotonic()
+                for client in clients[first::SLICES]:
+                    client.tick()
+                    client.look()
+                time.sleep(max(0.0, began + 1 / SLICES - time.monotonic()))
     except Ended:
         parts = []
         for kind in kinds:
