@@ -203,10 +203,12 @@ start_proxy() {
 load() {
     local folder=$OUT/$1 code=0
     shift
+    # In the background, as a trap is not run before a foreground program has ended.
     timeout -k 5 $((SECONDS_MEASURED + WARMUP + 30)) \
         "$LOAD" run --host hello.com --cores "$LOAD_CORE" --duration "${SECONDS_MEASURED}s" \
-        --warmup "${WARMUP}s" --quiet --label "$PEER" --out "$folder" "$@" \
-        2>"$WORK/messages" || code=$?
+        --warmup "${WARMUP}s" --quiet --label "$PEER" --out "$folder" "$@" 2>"$WORK/messages" &
+    STARTED+=("$!")
+    wait "$!" || code=$?
     grep -v '^written: ' "$WORK/messages" >&2 || true
     return "$code"
 }
@@ -243,11 +245,12 @@ start_clients() {
     done
 }
 
-# Ends them and prints what became of them.
+# Ends them; CLIENTS_END says what became of them.
 end_clients() {
     kill -TERM "$CLIENTS_PID"
     wait "$CLIENTS_PID" || true
-    tail -n 1 "$CLIENTS_OUTPUT"
+    # shellcheck disable=SC2034
+    CLIENTS_END=$(tail -n 1 "$CLIENTS_OUTPUT")
 }
 
 # `side_by_side LABEL=FOLDER…`: runs below OUT on one plot, which stays in OUT/runs.html.
