@@ -1,8 +1,7 @@
 //! The configuration under test, as manifests: a Gateway, one VirtualService per host, the hello
-//! Service and its endpoint.
+//! Service and its endpoint. Templates of `loadtest/peers/ringress`, and what a bare route has not.
 
-use std::fmt::Write;
-
+use crate::peers::{fill, words};
 use crate::service::Service;
 use crate::tls::Identity;
 
@@ -42,28 +41,20 @@ spec:
     retryBudget: {percent: 20}
 ";
 
-/// Name of the Secret with the certificate.
-const CREDENTIAL: &str = "hello-credential";
+const GATEWAY: &str = include_str!("../../../loadtest/peers/ringress/gateway.yaml");
+const SECRET: &str = include_str!("../../../loadtest/peers/ringress/secret.yaml");
+const VIRTUAL_SERVICE: &str = include_str!("../../../loadtest/peers/ringress/virtual-service.yaml");
+const VIRTUAL_SERVICE_TCP: &str =
+    include_str!("../../../loadtest/peers/ringress/virtual-service-tcp.yaml");
+const SERVICE: &str = include_str!("../../../loadtest/peers/ringress/service.yaml");
+const ENDPOINT: &str = include_str!("../../../loadtest/peers/ringress/endpoint.yaml");
+/// What differs between services in these templates.
+const WORDS: &str = include_str!("../../../loadtest/peers/ringress/words");
 
 /// The number of the Gateway's port, which `--port-map` maps.
-pub(crate) fn port(service: Service) -> u16 {
-    match service {
-        Service::Http1 | Service::Http2 | Service::Grpc => 80,
-        Service::Tls | Service::Http2Tls => 443,
-        Service::Tcp => 9000,
-    }
-}
-
-/// Name and protocol of the Gateway's port, and name of the Service's. Istio reads the protocol of
-/// an upstream from that name.
-fn names(service: Service) -> (&'static str, &'static str, &'static str) {
-    match service {
-        Service::Http1 => ("http", "HTTP", "http"),
-        Service::Http2 => ("http2", "HTTP2", "http"),
-        Service::Tls | Service::Http2Tls => ("https", "HTTPS", "http"),
-        Service::Grpc => ("grpc", "GRPC", "grpc"),
-        Service::Tcp => ("tcp", "TCP", "tcp"),
-    }
+pub(crate) fn port(service: Service) -> &'static str {
+    let words = words(WORDS, service);
+    words.into_iter().find(|(word, _)| *word == "@NUMBER@").map_or("", |(_, number)| number)
 }
 
 /// Manifests that route every host, with the path prefix `/`, to a backend on 127.0.0.1; for TCP,
@@ -74,9 +65,13 @@ pub(crate) fn render(
     backend_port: u16,
     identity: &Identity,
 ) -> String {
-    let mut text = gateway(service);
+    let mut text = GATEWAY.to_owned();
     if service.is_tls() {
-        text.push_str(&secret(identity));
+        let words = [
+            ("@CERTIFICATE_TEXT@", indented(&identity.certificate)),
+            ("@KEY_TEXT@", indented(&identity.key)),
+        ];
+        text.push_str(&fill(SECRET, &words));
     }
     for (index, host) in hosts.iter().enumerate() {
         text.push_str(&virtual_service(index, host, service));
@@ -84,111 +79,27 @@ pub(crate) fn render(
     if hosts.iter().any(|host| host == CLUSTER) {
         text.push_str(CLUSTER_RULE);
     }
-    let (_, _, name) = names(service);
-    // Writing to a String cannot fail.
-    let _ = write!(
-        text,
-        "\
----
-apiVersion: v1
-kind: Service
-metadata: {{name: hello, namespace: default}}
-spec:
-  selector: {{app: hello}}
-  ports:
-  - {{name: {name}, port: 80, targetPort: {backend_port}}}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata:
-  name: hello-1
-  namespace: default
-  labels: {{kubernetes.io/service-name: hello}}
-addressType: IPv4
-ports:
-- {{name: {name}, port: {backend_port}, protocol: TCP}}
-endpoints:
-- addresses: [127.0.0.1]
-  conditions: {{ready: true}}
-"
-    );
-    text
+    text.push_str(SERVICE);
+    text.push_str(ENDPOINT);
+    let text = fill(&text, &words(WORDS, service));
+    fill(&text, &[("@BACKEND_PORT@", backend_port.to_string())])
 }
 
-fn gateway(service: Service) -> String {
-    let (name, protocol, _) = names(service);
-    let number = port(service);
-    let mut text = format!(
-        "\
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {{name: hello-gateway, namespace: default}}
-spec:
-  selector: {{istio: ingressgateway}}
-  servers:
-  - port: {{number: {number}, name: {name}, protocol: {protocol}}}
-    hosts: [\"*\"]
-"
-    );
-    if service.is_tls() {
-        let _ = writeln!(
-            text,
-            "    tls: {{mode: SIMPLE, credentialName: {CREDENTIAL}, minProtocolVersion: TLSV1_3}}"
-        );
-    }
-    text
-}
-
-/// The certificate, in the namespace where gateways run unless told otherwise.
-fn secret(identity: &Identity) -> String {
-    let indented = |pem: &str| -> String {
-        pem.lines().map(|line| format!("    {}\n", line.trim_end())).collect()
-    };
-    format!(
-        "\
----
-apiVersion: v1
-kind: Secret
-metadata: {{name: {CREDENTIAL}, namespace: istio-system}}
-type: kubernetes.io/tls
-stringData:
-  tls.crt: |
-{}  tls.key: |
-{}",
-        indented(&identity.certificate),
-        indented(&identity.key)
-    )
+/// A PEM text as the template of the Secret takes it.
+fn indented(pem: &str) -> String {
+    pem.lines().map(|line| format!("    {}", line.trim_end())).collect::<Vec<_>>().join("\n")
 }
 
 fn virtual_service(index: usize, host: &str, service: Service) -> String {
-    let mut text = format!(
-        "\
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {{name: hello-{index}, namespace: default}}
-spec:
-  hosts: [\"{host}\"]
-  gateways: [hello-gateway]
-"
-    );
-    if service == Service::Tcp {
-        text.push_str("  tcp:\n  - route:\n");
+    let template = if service == Service::Tcp { VIRTUAL_SERVICE_TCP } else { VIRTUAL_SERVICE };
+    let policy = if host.starts_with("policy") {
+        format!("{POLICY_CONDITION}{POLICY_FIELDS}")
     } else {
-        let (condition, policy) =
-            if host.starts_with("policy") { (POLICY_CONDITION, POLICY_FIELDS) } else { ("", "") };
-        let _ = write!(
-            text,
-            "  http:\n  - match:\n    - uri: {{prefix: /}}\n{condition}{policy}    route:\n"
-        );
-    }
-    text.push_str(
-        "    - destination:
-        host: hello.default.svc.cluster.local
-        port: {number: 80}
-",
-    );
-    text
+        String::new()
+    };
+    let words =
+        [("@POLICY@\n", policy), ("@INDEX@", index.to_string()), ("@HOST@", host.to_owned())];
+    fill(template, &words)
 }
 
 #[cfg(test)]
@@ -233,6 +144,15 @@ mod tests {
             assert_eq!(has_secret, service.is_tls(), "{service:?}: {text}");
             let named = text.contains("tls: {mode: SIMPLE, credentialName: hello-credential");
             assert_eq!(named, service.is_tls(), "{service:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn no_word_is_left_open() {
+        for service in Service::ALL {
+            let text = render(&[HELLO.to_owned()], service, 9999, &identity());
+            assert!(!text.contains('@'), "{service:?}: {text}");
+            assert!(text.contains(&format!("number: {},", port(service))), "{service:?}: {text}");
         }
     }
 

@@ -1,4 +1,7 @@
-//! The peers' configurations: templates of `loadtest/peers`, filled in for a service.
+//! The proxies' configurations: templates of `loadtest/peers`, filled in for a service.
+//!
+//! What differs between services stands in a file `words` beside each template; `loadtest/peers/README.md`
+//! says how the two are read, and the scripts of `loadtest` read them in the same way.
 
 use std::path::Path;
 
@@ -12,19 +15,24 @@ struct Templates {
     http: &'static str,
     /// Of [`Service::Tcp`].
     tcp: &'static str,
+    /// What differs between services.
+    words: &'static str,
 }
 
 const NGINX: Templates = Templates {
     http: include_str!("../../../loadtest/peers/nginx/nginx.conf"),
     tcp: include_str!("../../../loadtest/peers/nginx/tcp.conf"),
+    words: include_str!("../../../loadtest/peers/nginx/words"),
 };
 const HAPROXY: Templates = Templates {
     http: include_str!("../../../loadtest/peers/haproxy/haproxy.cfg"),
     tcp: include_str!("../../../loadtest/peers/haproxy/tcp.cfg"),
+    words: include_str!("../../../loadtest/peers/haproxy/words"),
 };
 const ENVOY: Templates = Templates {
     http: include_str!("../../../loadtest/peers/envoy/envoy.yaml"),
     tcp: include_str!("../../../loadtest/peers/envoy/tcp.yaml"),
+    words: include_str!("../../../loadtest/peers/envoy/words"),
 };
 
 /// Where distributions put nginx' module for TCP when it is not built in.
@@ -32,18 +40,6 @@ const STREAM_MODULES: [&str; 2] = [
     "/usr/lib/nginx/modules/ngx_stream_module.so",
     "/usr/lib64/nginx/modules/ngx_stream_module.so",
 ];
-
-const ENVOY_TLS: &str = "transport_socket: {name: envoy.transport_sockets.tls, typed_config: \
-    {\"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, \
-    common_tls_context: {alpn_protocols: [\"@ALPN@\"], tls_params: \
-    {tls_minimum_protocol_version: TLSv1_3, tls_maximum_protocol_version: TLSv1_3}, \
-    tls_certificates: [{certificate_chain: {filename: \"@CERTIFICATE@\"}, \
-    private_key: {filename: \"@KEY@\"}}]}}}";
-
-const ENVOY_HTTP2_UPSTREAM: &str = "typed_extension_protocol_options: \
-    {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: \
-    {\"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, \
-    explicit_http_config: {http2_protocol_options: {}}}}";
 
 /// A peer's configuration; `None` for a subject that is none.
 pub(crate) fn configuration(
@@ -58,15 +54,13 @@ pub(crate) fn configuration(
         Subject::Envoy => ENVOY,
         Subject::Floor | Subject::Ringress => return None,
     };
-    let mut text = if service == Service::Tcp { templates.tcp } else { templates.http }.to_owned();
-    let places = match peer {
-        Subject::Nginx => nginx(service),
-        Subject::Haproxy => haproxy(service),
-        _ => envoy(service),
-    };
+    let template = if service == Service::Tcp { templates.tcp } else { templates.http };
+    let text = fill(template, &words(templates.words, service));
+    let module = STREAM_MODULES.iter().find(|file| Path::new(file).is_file());
     let options = around.options;
     let connections = options.idle_connections.max(options.connections) + 1024;
     let common = [
+        ("@STREAM_MODULE@", module.map(|file| format!("load_module {file};")).unwrap_or_default()),
         ("@ALPN@", service.protocol().alpn().to_owned()),
         ("@CERTIFICATE@", path(around.directory, CERTIFICATE_FILE)),
         ("@KEY@", path(around.directory, KEY_FILE)),
@@ -77,61 +71,38 @@ pub(crate) fn configuration(
         ("@CONNECTIONS@", connections.to_string()),
         ("@FILES@", (2 * connections).to_string()),
     ];
-    // What a place of the service holds may have places itself.
-    for (place, value) in places.into_iter().chain(common) {
-        text = text.replace(place, &value);
+    // What a word of the service stands for may hold words itself.
+    Some(fill(&text, &common))
+}
+
+/// What every word of a `words` file stands for in a service, nothing where no line is for it.
+pub(crate) fn words(file: &str, service: Service) -> Vec<(&str, &str)> {
+    let lines = file.lines().filter(|line| !line.starts_with('#'));
+    let fields = lines.filter_map(|line| {
+        let (services, rest) = line.split_once(char::is_whitespace)?;
+        let (word, text) = rest.trim_start().split_once(char::is_whitespace)?;
+        Some((services, word, text.trim()))
+    });
+    let mut found: Vec<(&str, &str)> = Vec::new();
+    for (services, word, text) in fields {
+        let ours = services.split(',').any(|name| name == service.name());
+        let text = if ours { text } else { "" };
+        match found.iter_mut().find(|(name, _)| *name == word) {
+            Some(place) if ours => place.1 = text,
+            Some(_) => {}
+            None => found.push((word, text)),
+        }
     }
-    Some(text)
+    found
+}
+
+/// A text with each of `words` replaced by what it stands for.
+pub(crate) fn fill<T: AsRef<str>>(text: &str, words: &[(&str, T)]) -> String {
+    words.iter().fold(text.to_owned(), |text, (word, value)| text.replace(word, value.as_ref()))
 }
 
 fn path(directory: &Path, file: &str) -> String {
     directory.join(file).display().to_string()
-}
-
-/// What the service asks for, in nginx' words.
-fn nginx(service: Service) -> Vec<(&'static str, String)> {
-    let listen = match service {
-        Service::Http1 | Service::Tcp => "",
-        Service::Tls => " ssl",
-        Service::Http2 | Service::Grpc => " http2",
-        Service::Http2Tls => " ssl http2",
-    };
-    let tls = if service.is_tls() {
-        "ssl_certificate @CERTIFICATE@; ssl_certificate_key @KEY@; ssl_protocols TLSv1.3;"
-    } else {
-        ""
-    };
-    let pass = if service == Service::Grpc { "grpc_pass grpc" } else { "proxy_pass http" };
-    let module = STREAM_MODULES.iter().find(|file| Path::new(file).is_file());
-    vec![
-        ("@LISTEN@", listen.to_owned()),
-        ("@TLS@", tls.to_owned()),
-        ("@PASS@", format!("{pass}://hello")),
-        ("@STREAM_MODULE@", module.map(|file| format!("load_module {file};")).unwrap_or_default()),
-    ]
-}
-
-/// What the service asks for, in HAProxy's words.
-fn haproxy(service: Service) -> Vec<(&'static str, String)> {
-    let bind = match service {
-        Service::Http1 | Service::Tcp => "",
-        Service::Tls | Service::Http2Tls => " ssl crt @BOTH@ ssl-min-ver TLSv1.3 alpn @ALPN@",
-        Service::Http2 | Service::Grpc => " proto h2",
-    };
-    let server = if service == Service::Grpc { " proto h2" } else { "" };
-    vec![("@BIND@", bind.to_owned()), ("@SERVER@", server.to_owned())]
-}
-
-/// What the service asks for, in Envoy's words.
-fn envoy(service: Service) -> Vec<(&'static str, String)> {
-    let codec = if service.protocol().alpn() == "h2" { "HTTP2" } else { "HTTP1" };
-    let tls = if service.is_tls() { ENVOY_TLS } else { "" };
-    let cluster = if service == Service::Grpc { ENVOY_HTTP2_UPSTREAM } else { "" };
-    vec![
-        ("@CODEC@", codec.to_owned()),
-        ("@TLS@", tls.to_owned()),
-        ("@CLUSTER@", cluster.to_owned()),
-    ]
 }
 
 #[cfg(test)]
@@ -177,6 +148,15 @@ mod tests {
             let names_one = text(peer, service).is_some_and(|text| text.contains(".pem"));
             assert_eq!(names_one, service.is_tls(), "{peer:?} {service:?}");
         }
+    }
+
+    #[test]
+    fn words_are_those_of_the_service_and_else_empty() {
+        let file = "# a comment\ntls,tcp @A@   one two \nhttp1 @A@ three\nhttp2 @B@ four\n";
+        assert_eq!(words(file, Service::Tls), [("@A@", "one two"), ("@B@", "")]);
+        assert_eq!(words(file, Service::Http1), [("@A@", "three"), ("@B@", "")]);
+        assert_eq!(words(file, Service::Grpc), [("@A@", ""), ("@B@", "")]);
+        assert_eq!(fill("x @A@ @A@ @C@", &words(file, Service::Http1)), "x three three @C@");
     }
 
     #[test]

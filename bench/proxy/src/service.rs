@@ -22,6 +22,18 @@ impl Service {
     pub(crate) const ALL: [Self; 6] =
         [Self::Http1, Self::Tls, Self::Http2, Self::Http2Tls, Self::Grpc, Self::Tcp];
 
+    /// The word for it in the `words` files of `loadtest/peers`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::Tls => "tls",
+            Self::Http2 => "http2",
+            Self::Http2Tls => "http2-tls",
+            Self::Grpc => "grpc",
+            Self::Tcp => "tcp",
+        }
+    }
+
     /// Clients connect by TLS.
     pub(crate) fn is_tls(self) -> bool {
         matches!(self, Self::Tls | Self::Http2Tls)
