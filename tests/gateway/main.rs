@@ -2,7 +2,7 @@
 //! binary; a module per subject.
 //!
 //! Where a new test goes: what a manifest does to a request → `routing`; bytes on the wire →
-//! `framing` (malformed), `http2`, `http2_frames`, `http2_few_streams` and `http2_misuse` (that version), `grpc` and `grpc_web`,
+//! `framing` (malformed), `http2`, `http2_frames`, `http2_few_streams`, `http2_misuse` and `h2load` (that version), `grpc` and `grpc_web`,
 //! `unusual_requests` (well-formed, however odd), `messages` and `bodies`
 //! (well-formed) or `back_pressure` (slow readers); a promise about failures → `upstream_faults`;
 //! why the gateway answers itself → `answers`; retries, timeouts, injected faults → `retries`; bodies that
@@ -34,6 +34,7 @@ mod framing;
 mod framing_mutations;
 mod grpc;
 mod grpc_web;
+mod h2load;
 mod http2;
 mod http2_few_streams;
 mod http2_frames;
