@@ -175,7 +175,8 @@ start_backend() {
     local output=$WORK/backend-${#STARTED[@]} deadline=$((SECONDS + 10))
     BACKEND_PORT=$(free_port)
     : >"$output"
-    "$LOAD" responder --port "$BACKEND_PORT" --body "$1" --core "$LOAD_CORE" --lifetime 15m \
+    "$LOAD" responder --port "$BACKEND_PORT" --body "$1" --core "$LOAD_CORE" \
+        --lifetime "$((16 * (SECONDS_MEASURED + WARMUP) + 900))s" \
         >"$output" 2>&1 &
     BACKEND_PID=$!
     STARTED+=("$BACKEND_PID")

@@ -137,6 +137,7 @@ mod tests {
             let due = SECOND + offset + step * SECOND / 10;
             recorder.completed(&Exchange {
                 due,
+                begun: due,
                 sent: due,
                 first_byte: due + 10,
                 done: due + 1000 * (step + 1),

@@ -24,7 +24,9 @@ pub(crate) fn new_histogram() -> Histogram<u64> {
 pub(crate) struct Exchange {
     /// When the request should have gone out.
     pub(crate) due: Nanos,
-    /// When it did.
+    /// When the generator turned to it: a connection may have had to be opened first.
+    pub(crate) begun: Nanos,
+    /// When it did go out.
     pub(crate) sent: Nanos,
     /// When the first byte of the response had come.
     pub(crate) first_byte: Nanos,
@@ -49,7 +51,8 @@ pub(crate) enum Measure {
     FirstByte,
     /// From the moment it was due to the moment it was sent.
     SendLag,
-    /// The same, only of requests that found an idle connection: the generator's own lateness.
+    /// From the moment it was due to the moment the generator turned to it, only of requests that found an idle
+    /// connection: the generator's own lateness.
     Lateness,
     /// Opening a connection, with the TLS handshake.
     Connect,
@@ -276,20 +279,20 @@ impl<I: Intervals> Recorder<I> {
         if !self.is_measured(exchange.due) {
             return;
         }
-        let &Exchange { due, sent, first_byte, done, .. } = exchange;
+        let &Exchange { due, begun, sent, first_byte, done, .. } = exchange;
         self.tally.completed += 1;
         self.tally.after_end += u64::from(self.ended);
         self.tally.latency(exchange.request, done.saturating_sub(due));
         self.tally.time(Measure::Service, done.saturating_sub(sent));
         self.tally.time(Measure::FirstByte, first_byte.saturating_sub(sent));
-        self.sent(due, sent, exchange.found_idle);
+        self.sent(due, begun, sent, exchange.found_idle);
         self.tally.status(exchange.status);
     }
 
-    fn sent(&mut self, due: Nanos, sent: Nanos, found_idle: bool) {
+    fn sent(&mut self, due: Nanos, begun: Nanos, sent: Nanos, found_idle: bool) {
         self.tally.time(Measure::SendLag, sent.saturating_sub(due));
         if found_idle {
-            self.tally.time(Measure::Lateness, sent.saturating_sub(due));
+            self.tally.time(Measure::Lateness, begun.saturating_sub(due));
         }
     }
 
@@ -367,7 +370,16 @@ pub(crate) mod tests {
 
     fn exchange(due: Nanos, done: Nanos) -> Exchange {
         let sent = due + (done - due) / 2;
-        Exchange { due, sent, first_byte: done, done, request: 0, found_idle: true, status: 200 }
+        Exchange {
+            due,
+            begun: sent,
+            sent,
+            first_byte: done,
+            done,
+            request: 0,
+            found_idle: true,
+            status: 200,
+        }
     }
 
     #[test]

@@ -73,8 +73,16 @@ fn play(server: &Server, run: &Run) -> Tally {
         if answer.is_some_and(|answer| answer <= now)
             && let Some(Reverse((done, slot, due, sent, found_idle))) = under_way.pop()
         {
-            let exchange =
-                Exchange { due, sent, first_byte: done, done, request: 0, found_idle, status: 200 };
+            let exchange = Exchange {
+                due,
+                begun: sent,
+                sent,
+                first_byte: done,
+                done,
+                request: 0,
+                found_idle,
+                status: 200,
+            };
             recorder.completed(&exchange);
             if let Some(job) = dispatcher.free(slot, now) {
                 send(&mut under_way, slot, job, now);

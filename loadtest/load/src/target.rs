@@ -118,22 +118,12 @@ fn default_port(tls: bool) -> u16 {
 
 /// Loopback, link-local, and the ranges for private use (RFC 1918, RFC 6598, RFC 4193).
 fn is_near(address: IpAddr) -> bool {
-    let is_near4 = |address: Ipv4Addr| {
-        let [first, second, ..] = address.octets();
-        address.is_loopback()
-            || address.is_private()
-            || address.is_link_local()
-            || (first == 100 && (64..128).contains(&second))
-    };
+    let is_near4 = |address: Ipv4Addr| address.is_loopback() || address.is_private();
     match address {
         IpAddr::V4(address) => is_near4(address),
         IpAddr::V6(address) => match address.to_ipv4_mapped() {
             Some(address) => is_near4(address),
-            None => {
-                address.is_loopback()
-                    || address.is_unique_local()
-                    || address.is_unicast_link_local()
-            }
+            None => address.is_loopback() || address.is_unique_local(),
         },
     }
 }
@@ -173,12 +163,19 @@ mod tests {
 
     #[test]
     fn only_near_targets_need_no_word_of_their_owner() {
-        for near in
-            ["127.8.0.1", "10.1.2.3", "192.168.0.9", "172.31.0.1", "100.64.0.1", "::1", "fd00::1"]
-        {
+        for near in ["127.8.0.1", "10.1.2.3", "192.168.0.9", "172.31.0.1", "::1", "fd00::1"] {
             assert!(is_near(near.parse().expect("an address")), "{near}");
         }
-        for far in ["192.0.2.1", "172.32.0.1", "100.128.0.1", "2001:db8::1", "::ffff:8.8.8.8"] {
+        for far in [
+            "169.254.169.254",
+            "100.64.0.1",
+            "fe80::1",
+            "192.0.2.1",
+            "172.32.0.1",
+            "100.128.0.1",
+            "2001:db8::1",
+            "::ffff:8.8.8.8",
+        ] {
             assert!(!is_near(far.parse().expect("an address")), "{far}");
         }
         let target = Target::parse("http://192.0.2.1/").expect("good");

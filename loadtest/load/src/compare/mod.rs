@@ -208,6 +208,15 @@ fn remarks(heads: &[Head], groups: &[Group]) -> Vec<String> {
             confidence(fewest) * 100.0
         ));
     }
+    for head in heads {
+        let failed = head.failed.unwrap_or(0);
+        if failed > 0 && failed >= head.samples / 1000 {
+            remarks.push(format!(
+                "{} requests of {} failed: its times are those of the others, and lower ones are no merit.",
+                failed, head.label
+            ));
+        }
+    }
     for head in heads.iter().filter(|head| head.invalid > 0) {
         remarks.push(format!(
             "{} of the {} rounds of {} were limited by the generator: see their reports.",

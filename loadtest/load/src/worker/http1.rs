@@ -76,7 +76,8 @@ pub(super) async fn run(board: Rc<Board>, slot: u32, opened: impl FnOnce()) {
 /// Makes one exchange and records it; when its response was complete, none when the connection broke.
 async fn serve(board: &Board, slot: u32, job: &Job, connection: &mut Connection) -> Option<Nanos> {
     let request = board.plan.requests.get(job.request as usize)?;
-    let mut began = board.clock.now();
+    let begun = board.clock.now();
+    let mut began = begun;
     if began.saturating_sub(connection.used) > LONG_IDLE
         && connection.transport.as_ref().is_some_and(Transport::has_ended)
     {
@@ -125,6 +126,7 @@ async fn serve(board: &Board, slot: u32, job: &Job, connection: &mut Connection)
     }
     let exchange = Exchange {
         due: job.due,
+        begun,
         sent: received.sent,
         first_byte: received.first_byte,
         done: received.done,

@@ -175,7 +175,8 @@ pub(super) async fn run(
 /// Makes one exchange and records it; false when it broke.
 async fn serve(board: &Board, slot: u32, job: &Job, connection: &Rc<Connection>) -> bool {
     let Some(request) = board.plan.requests.get(job.request as usize) else { return false };
-    let deadline = board.clock.now() + board.timeout();
+    let begun = board.clock.now();
+    let deadline = begun + board.timeout();
     let exchange = async {
         let (sender, generation) = connection.sender(board).await?;
         let outcome = exchange(sender, request, board.clock).await;
@@ -207,6 +208,7 @@ async fn serve(board: &Board, slot: u32, job: &Job, connection: &Rc<Connection>)
     }
     let exchange = Exchange {
         due: job.due,
+        begun,
         sent: received.sent,
         first_byte: received.first_byte,
         done: received.done,
