@@ -240,7 +240,9 @@ impl ChunkedDecoder {
             },
             State::TrailerStart if byte == b'\r' => Ok(State::EndLf),
             State::TrailerStart | State::TrailerLine if byte == b'\r' => Ok(State::TrailerLf),
-            State::TrailerStart | State::TrailerLine => self.trailer_byte(byte),
+            // All text before it was taken at once.
+            State::TrailerStart | State::TrailerLine if byte == b'\n' => Err(ChunkError::LineEnd),
+            State::TrailerStart | State::TrailerLine => Err(ChunkError::Trailer),
             State::TrailerLf => {
                 expect(byte, b'\n')?;
                 self.trailer_bytes += 2;
@@ -298,21 +300,6 @@ impl ChunkedDecoder {
         self.trailers.extend_from_slice(text);
         self.state = State::TrailerLine;
         Ok(count)
-    }
-
-    fn trailer_byte(&mut self, byte: u8) -> Result<State, ChunkError> {
-        if byte == b'\n' {
-            return Err(ChunkError::LineEnd);
-        }
-        if !is_text(byte) {
-            return Err(ChunkError::Trailer);
-        }
-        self.trailer_bytes += 1;
-        if self.trailer_bytes > TRAILER_BYTES_MAX {
-            return Err(ChunkError::TrailersTooLarge);
-        }
-        self.trailers.push(byte);
-        Ok(State::TrailerLine)
     }
 
     /// Turn the raw line into a serialised field, or drop it.

@@ -43,8 +43,11 @@ pub fn write_status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(name.as_bytes());
+/// `name: value` and the line's end.
+#[inline]
+pub fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
@@ -77,13 +80,13 @@ pub fn write_configured_reply(
 ) {
     write_status_line(out, status, status_reason(status).as_bytes());
     if let Some(location) = location {
-        write_field(out, "location", location);
+        write_field(out, b"location", location);
     }
     let has_body = !matches!(status, 100..=199 | 204 | 304);
     if has_body {
-        write_field(out, "content-length", itoa::Buffer::new().format(body.len()).as_bytes());
+        write_field(out, b"content-length", itoa::Buffer::new().format(body.len()).as_bytes());
         if !body.is_empty() {
-            write_field(out, "content-type", b"text/plain");
+            write_field(out, b"content-type", b"text/plain");
         }
     }
     write_end(out, connection, date);
@@ -101,20 +104,20 @@ pub fn write_grpc_reply(
     date: &[u8],
 ) {
     write_status_line(out, 200, b"OK");
-    write_field(out, "content-type", b"application/grpc");
-    write_field(out, "grpc-status", itoa::Buffer::new().format(grpc_status).as_bytes());
+    write_field(out, b"content-type", b"application/grpc");
+    write_field(out, b"grpc-status", itoa::Buffer::new().format(grpc_status).as_bytes());
     if !message.is_empty() {
-        write_field(out, "grpc-message", message.as_bytes());
+        write_field(out, b"grpc-message", message.as_bytes());
     }
-    write_field(out, "content-length", b"0");
+    write_field(out, b"content-length", b"0");
     write_end(out, connection, date);
 }
 
 fn write_end(out: &mut Vec<u8>, connection: Option<&str>, date: &[u8]) {
-    write_field(out, "date", date);
-    write_field(out, "server", b"istio-envoy");
+    write_field(out, b"date", date);
+    write_field(out, b"server", b"istio-envoy");
     if let Some(connection) = connection {
-        write_field(out, "connection", connection.as_bytes());
+        write_field(out, b"connection", connection.as_bytes());
     }
     out.extend_from_slice(b"\r\n");
 }

@@ -12,6 +12,7 @@ use super::{fields, stream_error};
 use crate::http::{BodyLength, KnownHeader};
 use crate::http1::ChunkedDecoder;
 use crate::http1::chunked::write_chunk_head;
+use crate::http1::encode::write_field;
 
 /// Room that the frame of a chunk needs at most: 16 digits and two line ends.
 const CHUNK_FRAME_BYTES: usize = 20;
@@ -191,10 +192,7 @@ impl Arriving {
 
 fn write_trailers(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     for (name, value) in trailers.into_iter().flatten() {
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        write_field(out, name.as_str().as_bytes(), value.as_bytes());
     }
 }
 

@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri};
 
 use super::fields;
 use crate::http::{HeaderField, KnownHeader};
+use crate::http1::encode::write_field;
 use crate::http1::{ParsedRequest, is_hop_by_hop};
 
 /// A request that breaks RFC 9113 section 8: its stream is reset with PROTOCOL_ERROR.
@@ -152,13 +153,6 @@ fn is_of_connection(name: &HeaderName) -> bool {
 fn is_token(text: &[u8]) -> bool {
     !text.is_empty()
         && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
-}
-
-fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }
 
 /// Why a request cannot be sent over HTTP/2.

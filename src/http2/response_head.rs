@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 
 use super::fields;
 use crate::http::{BodyLength, HeaderField, KnownHeader};
-use crate::http1::encode::{status_reason, write_status_line};
+use crate::http1::encode::{status_reason, write_field, write_status_line};
 use crate::http1::{ParsedResponse, is_hop_by_hop};
 
 /// The head cannot be written in HTTP/2.
@@ -82,13 +82,6 @@ pub(super) fn write_http1(
     }
     out.extend_from_slice(b"\r\n");
     chunked
-}
-
-fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Requests of other origins (Istio's `corsPolicy`, Envoy's CORS filter; the Fetch standard's CORS
 //! protocol).
 
-use super::upstream_head::write_field;
 use crate::http::{KnownHeader, RequestHead};
+use crate::http1::encode::write_field;
 use crate::snapshot::Cors;
 
 /// What becomes of a request with an `Origin`.

@@ -10,10 +10,11 @@ use super::cors::{self, CorsAnswer};
 use super::downstream::Downstream;
 use super::scratch::Scratch;
 use super::upstream_head::{
-    Forwarded, external_address, format_request_id, write_field, write_forwarded_for, write_target,
+    Forwarded, external_address, format_request_id, write_forwarded_for, write_target,
 };
 use crate::access_log::timestamp;
 use crate::http::RequestHead;
+use crate::http1::encode::write_field;
 use crate::ids::RouteId;
 use crate::snapshot::{
     DestinationPolicy, FieldOf, HeaderEdits, HeaderPart, HeaderText, Variable, consistent_hash,

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::http::{BodyLength, HeaderField, KnownHeader, RequestHead, Scheme};
+use crate::http1::encode::write_field;
 use crate::http1::{self, ParsedRequest};
 
 /// Where in the upstream head things stand.
@@ -212,16 +213,6 @@ pub fn external_address<'a>(head: &'a RequestHead<'_>, forwarded: &Forwarded<'a>
         }
     }
     forwarded.peer_text
-}
-
-/// `name: value` and the line's end.
-#[inline]
-pub fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.reserve(name.len() + value.len() + 4);
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }
 
 /// A field with a decimal value.

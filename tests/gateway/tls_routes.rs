@@ -2,6 +2,7 @@
 //! before a `tcp` route.
 
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 
 use crate::support::manifests::service;
 use crate::support::raw::Raw;
@@ -82,6 +83,19 @@ fn passed_through_and_ended_share_a_port() {
     }
 }
 
+/// A server whose TLS ends here, and what is in it goes on to an upstream as bytes.
+fn bytes_in_tls(upstream: SocketAddr, authority: &Authority) -> [String; 4] {
+    [
+        gateway("g", &tls_server("tls", "{mode: SIMPLE, credentialName: cert}", "a.com")),
+        virtual_service(
+            "bytes",
+            "{hosts: [a.com], gateways: [g], tcp: [{route: [{destination: {host: echo}}]}]}",
+        ),
+        service("echo", &[upstream]),
+        secret_of("cert", &authority.issue(&["a.com"])),
+    ]
+}
+
 #[test]
 fn tls_that_ends_here_goes_on_as_bytes() {
     let upstream = Scripted::start(|_, mut stream| {
@@ -93,16 +107,7 @@ fn tls_that_ends_here_goes_on_as_bytes() {
         }
     });
     let authority = Authority::new();
-    let manifests = [
-        gateway("g", &tls_server("tls", "{mode: SIMPLE, credentialName: cert}", "a.com")),
-        virtual_service(
-            "bytes",
-            "{hosts: [a.com], gateways: [g], tcp: [{route: [{destination: {host: echo}}]}]}",
-        ),
-        service("echo", &[upstream.address]),
-        secret_of("cert", &authority.issue(&["a.com"])),
-    ];
-    let (_gateway, address) = start(&manifests, &[]);
+    let (_gateway, address) = start(&bytes_in_tls(upstream.address, &authority), &[]);
     let mut client = connect(address, "a.com", &authority.client(None, &[])).expect("TLS");
     assert_eq!(client.conn.alpn_protocol(), None, "it is not HTTP");
     for text in ["neither HTTP", "nor anything else"] {
@@ -124,16 +129,7 @@ fn an_end_without_a_word_of_tls_is_passed_on_as_an_end() {
         let _ = stream.write_all(format!("{text} {}", outcome.is_ok()).as_bytes());
     });
     let authority = Authority::new();
-    let manifests = [
-        gateway("g", &tls_server("tls", "{mode: SIMPLE, credentialName: cert}", "a.com")),
-        virtual_service(
-            "bytes",
-            "{hosts: [a.com], gateways: [g], tcp: [{route: [{destination: {host: echo}}]}]}",
-        ),
-        service("echo", &[upstream.address]),
-        secret_of("cert", &authority.issue(&["a.com"])),
-    ];
-    let (_gateway, address) = start(&manifests, &[]);
+    let (_gateway, address) = start(&bytes_in_tls(upstream.address, &authority), &[]);
     let mut client = connect(address, "a.com", &authority.client(None, &[])).expect("TLS");
     client.write_all(b"goodbye").expect("sent");
     client.flush().expect("sent");
