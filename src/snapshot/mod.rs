@@ -11,6 +11,7 @@ mod header_edits;
 mod policy;
 mod proxy_protocol;
 mod retry_policy;
+pub mod telemetry;
 mod time_format;
 
 pub use cluster::{
@@ -25,6 +26,7 @@ pub use header_edits::{FieldOf, HeaderEdits, HeaderPart, HeaderText, HeaderTextE
 pub use policy::{Cors, DestinationPolicy, Fault, FaultStatus, Mirror, PathRewrite, RoutePolicy};
 pub use proxy_protocol::ProxyProtocolPorts;
 pub use retry_policy::{AttemptFailure, RetryConditions, RetryPolicy};
+pub use telemetry::{CustomTag, TagValue, TelemetryPolicy, TracingPolicy};
 pub use time_format::TimeFormat;
 
 use std::net::SocketAddr;
@@ -112,6 +114,8 @@ pub struct Settings {
     pub proxy_protocol: ProxyProtocolPorts,
     /// Retries of routes without a policy (mesh `defaultHttpRetryPolicy`).
     pub default_retries: RetryPolicy,
+    /// What the Telemetry resources ask for.
+    pub telemetry: TelemetryPolicy,
 }
 
 impl Default for Settings {
@@ -128,6 +132,7 @@ impl Default for Settings {
             explain_header: false,
             proxy_protocol: ProxyProtocolPorts::default(),
             default_retries: RetryPolicy::default(),
+            telemetry: TelemetryPolicy::default(),
         }
     }
 }
