@@ -160,6 +160,23 @@ struct Entry {
     configured: Vec<String>,
     /// How many of the configured hosts are asked for.
     asked: usize,
+    service: Service,
+    /// More arguments for `ringress run`.
+    arguments: Vec<String>,
+}
+
+impl Entry {
+    /// One host, and what the scenario serves.
+    fn of(label: &str, subject: Subject, scenario: Scenario) -> Entry {
+        Entry {
+            label: label.to_owned(),
+            subject,
+            configured: vec![manifest::HELLO.to_owned()],
+            asked: 1,
+            service: scenario.service(),
+            arguments: Vec::new(),
+        }
+    }
 }
 
 impl Bench<'_> {
@@ -200,6 +217,11 @@ impl Bench<'_> {
                 let first: Vec<String> = rows.iter().take(2).map(|row| row.label.clone()).collect();
                 println!("{}", cpu_table(&rows, &first, options.style));
             }
+            Scenario::Telemetry => {
+                let rows = self.run_telemetry()?;
+                let first: Vec<String> = rows.iter().take(1).map(|row| row.label.clone()).collect();
+                println!("{}", cpu_table(&rows, &first, options.style));
+            }
             _ => {
                 let rows = self.run_subjects(scenario)?;
                 let against: Vec<String> = options
@@ -223,12 +245,7 @@ impl Bench<'_> {
             .filter(|&&subject| {
                 subject != Subject::Floor || scenario.service().is_same_on_both_sides()
             })
-            .map(|&subject| Entry {
-                label: subject.name().to_owned(),
-                subject,
-                configured: vec![manifest::HELLO.to_owned()],
-                asked: 1,
-            })
+            .map(|&subject| Entry::of(subject.name(), subject, scenario))
             .collect();
         let rows = self.rounds(scenario, &entries)?;
         let totals = entries
@@ -248,10 +265,9 @@ impl Bench<'_> {
         let count = self.around.options.hosts;
         let many: Vec<String> = (0..count).map(manifest::host).collect();
         let entry = |label: String, configured: &[String], asked| Entry {
-            label,
-            subject: Subject::Ringress,
             configured: configured.to_vec(),
             asked,
+            ..Entry::of(&label, Subject::Ringress, Scenario::Hosts)
         };
         let number = thousands(count as f64);
         let entries = [
@@ -267,10 +283,8 @@ impl Bench<'_> {
 
     fn run_policy(&mut self) -> Result<Vec<Row>, String> {
         let entry = |label: &str, subject, host: &str| Entry {
-            label: label.to_owned(),
-            subject,
             configured: vec![host.to_owned()],
-            asked: 1,
+            ..Entry::of(label, subject, Scenario::Policy)
         };
         let entries = [
             entry("floor", Subject::Floor, manifest::HELLO),
@@ -282,6 +296,40 @@ impl Bench<'_> {
         let of = |index: usize| rows.get(index).and_then(Row::total_us);
         self.measured.policy_ratio = ratio(of(2), of(0));
         Ok(rows)
+    }
+
+    fn run_telemetry(&mut self) -> Result<Vec<Row>, String> {
+        let log = self.around.directory.join("access-ringress.log").display().to_string();
+        let entry = |label: &str, subject, service, arguments: &[&str]| Entry {
+            service,
+            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            ..Entry::of(label, subject, Scenario::Telemetry)
+        };
+        let ours = Subject::Ringress;
+        // Port 0: any free one. The others in the table have no admin port.
+        let admin = ["--admin-only", "--admin-port", "0"];
+        let mut entries = vec![
+            entry(
+                "ringress without metrics",
+                ours,
+                Service::Http1,
+                &["--no-metrics", "--no-admin"],
+            ),
+            entry("ringress", ours, Service::Http1, &admin),
+            entry(
+                "ringress with access log",
+                ours,
+                Service::Http1Logged,
+                &[&admin[..], &["--access-log", &log]].concat(),
+            ),
+        ];
+        for peer in [Subject::Nginx, Subject::Haproxy, Subject::Envoy] {
+            if self.around.options.subjects.contains(&peer) {
+                let label = format!("{} with access log", peer.name());
+                entries.push(entry(&label, peer, Service::Http1Logged, &[]));
+            }
+        }
+        self.rounds(Scenario::Telemetry, &entries)
     }
 
     /// Each entry once per round, and again for windows that do not count because the cores were
@@ -328,9 +376,10 @@ impl Bench<'_> {
 
     fn measure(&self, scenario: Scenario, entry: &Entry) -> Result<Sample, String> {
         let options = self.around.options;
-        let service = scenario.service();
+        let service = entry.service;
         let installed = self.installed(entry.subject)?;
-        let mut proxy = installed.start(&self.around, service, &entry.configured)?;
+        let mut proxy =
+            installed.start(&self.around, service, &entry.configured, &entry.arguments)?;
         let mut command = ourselves("load")?;
         command.args(["--port", &proxy.port.to_string(), "--path", scenario.path()]);
         command.args(["--protocol", service.protocol().name()]);
@@ -402,7 +451,8 @@ impl Bench<'_> {
         let options = self.around.options;
         let count = options.idle_connections;
         let hosts = [manifest::HELLO.to_owned()];
-        let mut proxy = self.installed(subject)?.start(&self.around, Service::Http1, &hosts)?;
+        let mut proxy =
+            self.installed(subject)?.start(&self.around, Service::Http1, &hosts, &[])?;
         let tree = ProcessTree::of(proxy.process.pid());
         let resident = || tree.resident_bytes().ok_or_else(|| "it ended".to_owned());
         let before = resident()?;

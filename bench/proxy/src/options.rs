@@ -14,7 +14,7 @@ CPU per request of Ringress against the floor and the proxies that are installed
 Usage: cargo run --release -p bench-proxy -- [OPTIONS]
 
   --scenarios LIST       of keepalive, 10k, 1m, connect, tls, tls-handshake, tls-1m, h2, h2-tls,
-                         grpc, tcp, hosts, policy, idle
+                         grpc, tcp, hosts, policy, telemetry, idle
                          [default: keepalive,1m,hosts,idle]
   --subjects LIST        of floor, ringress, nginx, haproxy, envoy [default: all]
   --rounds N             interleaved rounds; the table has their median [default: 3]

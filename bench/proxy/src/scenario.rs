@@ -38,13 +38,15 @@ pub(crate) enum Scenario {
     Hosts,
     /// Ringress with a bare route against one with policies.
     Policy,
+    /// What metrics and access logs cost.
+    Telemetry,
     /// Memory of idle connections.
     Idle,
 }
 
 impl Scenario {
     /// Every scenario, in the order in which `--help` names them.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Keepalive,
         Self::Body10k,
         Self::Body1m,
@@ -58,6 +60,7 @@ impl Scenario {
         Self::Tcp,
         Self::Hosts,
         Self::Policy,
+        Self::Telemetry,
         Self::Idle,
     ];
     /// Those that run when none are named: all that have a required figure.
@@ -79,6 +82,7 @@ impl Scenario {
             Self::Tcp => "tcp",
             Self::Hosts => "hosts",
             Self::Policy => "policy",
+            Self::Telemetry => "telemetry",
             Self::Idle => "idle",
         }
     }
@@ -170,6 +174,11 @@ impl Scenario {
                 "ringress, {connections} keep-alive connections, 100-byte bodies, a route with a \
                  field match, rewrite, header operations, timeout and retries; at last before a \
                  cluster with hash balancing, limits, retry budget and outlier detection"
+            ),
+            Self::Telemetry => format!(
+                "{connections} keep-alive connections, 100-byte bodies: ringress without metrics, with all \
+                 but the access log, and with the access log to a file; peers with access logs (Istio's \
+                 line as far as they know it)"
             ),
             Self::Idle => format!(
                 "{} keep-alive connections, idle after one request each",

@@ -5,6 +5,8 @@
 pub(crate) enum Service {
     /// HTTP/1.1 in clear text on both sides.
     Http1,
+    /// The same with an access log, in the words of Istio's where the proxy can.
+    Http1Logged,
     /// HTTP/1.1 over TLS 1.3, to HTTP/1.1 in clear text.
     Tls,
     /// HTTP/2 in clear text with prior knowledge, to HTTP/1.1.
@@ -19,13 +21,21 @@ pub(crate) enum Service {
 
 impl Service {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Http1, Self::Tls, Self::Http2, Self::Http2Tls, Self::Grpc, Self::Tcp];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Http1,
+        Self::Http1Logged,
+        Self::Tls,
+        Self::Http2,
+        Self::Http2Tls,
+        Self::Grpc,
+        Self::Tcp,
+    ];
 
     /// The word for it in the `words` files of `loadtest/peers`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Http1 => "http1",
+            Self::Http1Logged => "http1-logged",
             Self::Tls => "tls",
             Self::Http2 => "http2",
             Self::Http2Tls => "http2-tls",
@@ -42,7 +52,7 @@ impl Service {
     /// What clients speak, in TLS or not.
     pub(crate) fn protocol(self) -> Protocol {
         match self {
-            Self::Http1 | Self::Tls | Self::Tcp => Protocol::Http1,
+            Self::Http1 | Self::Http1Logged | Self::Tls | Self::Tcp => Protocol::Http1,
             Self::Http2 | Self::Http2Tls => Protocol::Http2,
             Self::Grpc => Protocol::Grpc,
         }
@@ -50,7 +60,7 @@ impl Service {
 
     /// A forwarder of bytes can stand in for the proxy, since both sides speak the same.
     pub(crate) fn is_same_on_both_sides(self) -> bool {
-        matches!(self, Self::Http1 | Self::Grpc | Self::Tcp)
+        matches!(self, Self::Http1 | Self::Http1Logged | Self::Grpc | Self::Tcp)
     }
 }
 

@@ -158,12 +158,13 @@ pub(crate) struct Running {
 
 impl Installed {
     /// Starts the proxy with this service for these hosts (peers serve only [`manifest::HELLO`])
-    /// and waits until it answers a request for the first with 200.
+    /// and `arguments` (for Ringress; without any it has no admin port), and waits until it answers a request for the first with 200.
     pub(crate) fn start(
         &self,
         around: &Surroundings<'_>,
         service: Service,
         hosts: &[String],
+        arguments: &[String],
     ) -> Result<Running, String> {
         let name = self.subject.name();
         let port = free_port()?;
@@ -175,7 +176,7 @@ impl Installed {
             let trusted = around.directory.join(CERTIFICATE_FILE);
             trial.tls = Some(tls::client(&trusted, service.protocol())?);
         }
-        let command = self.command(around, service, hosts, port)?;
+        let command = self.command(around, service, hosts, arguments, port)?;
         let log = around.directory.join(format!("{name}.log"));
         let core = around.options.proxy_core;
         let mut running =
@@ -202,6 +203,7 @@ impl Installed {
         around: &Surroundings<'_>,
         service: Service,
         hosts: &[String],
+        arguments: &[String],
         port: u16,
     ) -> Result<Command, String> {
         let mut command = Command::new(&self.program);
@@ -221,7 +223,11 @@ impl Installed {
                 let file = write("ringress.yaml", &text)?;
                 command.arg("run").arg("--config").arg(file);
                 command.args(["--port-map", &format!("{}={port}", manifest::port(service))]);
-                command.args(["--bind", "127.0.0.1", "--no-admin"]);
+                command.args(["--bind", "127.0.0.1"]);
+                if arguments.is_empty() {
+                    command.arg("--no-admin");
+                }
+                command.args(arguments);
                 command.args(["--cores", &around.options.proxy_core.to_string()]);
                 command.args(&around.options.ringress_args);
             }
