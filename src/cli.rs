@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod access_log_flags;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;

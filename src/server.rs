@@ -9,13 +9,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use crate::access_log::{AccessLogError, AccessLogFormat, AccessLogOutput, AccessLogWriter};
+use crate::access_log::{AccessLogError, AccessLogOutput, AccessLogWriter};
 use crate::admin::{
     self, AdminConfig, AdminError, AdminRole, AdminState, Readiness, ReadinessFlag, ServerInfo,
     SnapshotCell, StatusCell,
 };
 use crate::cli::RunOptions;
-use crate::cli::options::{Http10, LogFormat, PortOrOff};
+use crate::cli::access_log_flags::LogFormatError;
+use crate::cli::options::{Http10, PortOrOff};
 use crate::compile::CompileOptions;
 use crate::config::Diagnostic;
 use crate::control::dns::NameTable;
@@ -61,6 +62,9 @@ pub enum ServerError {
     /// The access log cannot be written.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
+    /// Its lines cannot look as they are asked to.
+    #[error(transparent)]
+    AccessLogFormat(#[from] LogFormatError),
     /// The admin ports cannot be opened.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -396,13 +400,18 @@ fn start_access_log(
     options: &RunOptions,
     stats: &Arc<ControlStats>,
 ) -> Result<Option<AccessLogWriter>, ServerError> {
-    let Some(path) = &options.access_log else { return Ok(None) };
-    let format = match options.access_log_format {
-        LogFormat::Text => AccessLogFormat::Text,
-        LogFormat::Json => AccessLogFormat::Json,
-    };
-    let output = AccessLogOutput::from_path(path);
-    Ok(Some(AccessLogWriter::start(output, format, Arc::clone(stats))?))
+    let asked = options.access_log.as_deref();
+    let settings = options.access_log_lines.settings(asked.is_some())?;
+    let output = asked.map_or(AccessLogOutput::Stdout, AccessLogOutput::from_path);
+    match AccessLogWriter::start(output, settings, Arc::clone(stats)) {
+        Ok(writer) => Ok(Some(writer)),
+        // A Telemetry may turn the log on later; until then nobody needs it.
+        Err(error) if asked.is_none() => {
+            tracing::info!("Telemetry resources cannot turn the access log on: {error}");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn admin_config(options: &RunOptions) -> Option<AdminConfig> {

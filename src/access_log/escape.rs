@@ -53,12 +53,18 @@ pub fn token(out: &mut Vec<u8>, value: &[u8]) {
 #[inline]
 pub fn json(out: &mut Vec<u8>, value: &[u8]) {
     out.push(b'"');
+    json_inner(out, value);
+    out.push(b'"');
+}
+
+/// The same without the quotes.
+#[inline]
+pub fn json_inner(out: &mut Vec<u8>, value: &[u8]) {
     if has_special(value, is_special) {
         json_special(out, value);
     } else {
         out.extend_from_slice(value);
     }
-    out.push(b'"');
 }
 
 fn json_special(out: &mut Vec<u8>, value: &[u8]) {

@@ -1,22 +1,29 @@
-//! The line: Istio's default text format and its JSON form, field by field in Istio's order.
+//! The line: Istio's default text format and its JSON form, field by field in Istio's order, or the user's
+//! own form.
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::stream_info::StreamInfo;
+use crate::tls::TlsInfo;
+use crate::tls::settings::TlsVersion;
 
 use super::escape;
 use super::fields::RequestFields;
-use super::timestamp;
+use super::template::Template;
+use super::template::operator::Line;
+use super::timestamp::TimestampCache;
 
-/// `meshConfig.accessLogEncoding`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// `meshConfig.accessLogEncoding` and `accessLogFormat`.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum AccessLogFormat {
     /// Istio's default text line.
     #[default]
     Text,
     /// One JSON object per line with the same 24 fields.
     Json,
+    /// Lines of this form.
+    Custom(Box<Template>),
 }
 
 /// What the line needs and [`StreamInfo`] holds only as an id, or not at all.
@@ -38,10 +45,22 @@ pub struct LineContext<'a> {
     pub connection_termination_details: Option<&'a str>,
     /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`
     pub upstream_transport_failure_reason: Option<&'a str>,
+    /// The client's TLS.
+    pub tls: Option<&'a TlsInfo>,
+    /// The head of the response as HTTP/1.1 writes it; what stands behind it is not looked at.
+    pub response_head: &'a [u8],
+}
+
+/// As Envoy writes it.
+pub(super) fn tls_version_name(version: TlsVersion) -> &'static str {
+    match version {
+        TlsVersion::V1_2 => "TLSv1.2",
+        TlsVersion::V1_3 => "TLSv1.3",
+    }
 }
 
 impl LineContext<'_> {
-    fn protocol(&self, info: &StreamInfo) -> Option<&'static [u8]> {
+    pub(super) fn protocol(&self, info: &StreamInfo) -> Option<&'static [u8]> {
         (!self.is_connection).then(|| info.version.as_str().as_bytes())
     }
 
@@ -54,29 +73,55 @@ impl LineContext<'_> {
     }
 }
 
-/// Append one line with its newline. Allocates nothing but the growth of `out`. No byte of the
-/// client's can end the line or the quotes around it.
-pub fn write_line(
-    out: &mut Vec<u8>,
+/// Writes lines of one format.
+#[derive(Clone, Debug, Default)]
+pub struct LineWriter {
     format: AccessLogFormat,
-    info: &StreamInfo,
-    fields: &RequestFields,
-    context: &LineContext<'_>,
-) {
-    match format {
-        AccessLogFormat::Text => write_text(out, info, fields, context),
-        AccessLogFormat::Json => write_json(out, info, fields, context),
+    timestamp: TimestampCache,
+}
+
+impl LineWriter {
+    /// A writer of this format.
+    pub fn new(format: AccessLogFormat) -> LineWriter {
+        LineWriter { format, timestamp: TimestampCache::default() }
+    }
+
+    /// The user's form, if it has one.
+    pub(super) fn template(&self) -> Option<&Template> {
+        match &self.format {
+            AccessLogFormat::Custom(template) => Some(template),
+            AccessLogFormat::Text | AccessLogFormat::Json => None,
+        }
+    }
+
+    /// Append one line with its newline. Allocates nothing but the growth of `out`. No byte of the
+    /// client's can end the line or the quotes around it.
+    pub fn write(
+        &mut self,
+        out: &mut Vec<u8>,
+        info: &StreamInfo,
+        fields: &RequestFields,
+        context: &LineContext<'_>,
+    ) {
+        match &self.format {
+            AccessLogFormat::Text => write_text(out, &mut self.timestamp, info, fields, context),
+            AccessLogFormat::Json => write_json(out, &mut self.timestamp, info, fields, context),
+            AccessLogFormat::Custom(template) => {
+                template.write(out, &Line { info, fields, context });
+            }
+        }
     }
 }
 
 fn write_text(
     out: &mut Vec<u8>,
+    timestamp: &mut TimestampCache,
     info: &StreamInfo,
     fields: &RequestFields,
     context: &LineContext<'_>,
 ) {
     out.push(b'[');
-    timestamp::append(out, info.started_unix_us);
+    timestamp.append(out, info.started_unix_us);
     out.extend_from_slice(b"] \"");
     token(out, fields.method());
     out.push(b' ');
@@ -132,12 +177,13 @@ fn write_text(
 
 fn write_json(
     out: &mut Vec<u8>,
+    timestamp: &mut TimestampCache,
     info: &StreamInfo,
     fields: &RequestFields,
     context: &LineContext<'_>,
 ) {
     out.extend_from_slice(b"{\"start_time\":\"");
-    timestamp::append(out, info.started_unix_us);
+    timestamp.append(out, info.started_unix_us);
     out.push(b'"');
     json_string(out, "route_name", context.route_name());
     json_string(out, "method", fields.method());
@@ -196,12 +242,12 @@ fn quoted(out: &mut Vec<u8>, value: Option<&[u8]>) {
     out.push(b'"');
 }
 
-fn number(out: &mut Vec<u8>, value: u64) {
+pub(super) fn number(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Details are one word in the line: Envoy writes `_` for a space.
-fn details(out: &mut Vec<u8>, value: &str) {
+pub(super) fn details(out: &mut Vec<u8>, value: &str) {
     if value.is_empty() {
         out.push(b'-');
         return;
@@ -216,7 +262,7 @@ fn details(out: &mut Vec<u8>, value: &str) {
     }
 }
 
-fn address(out: &mut Vec<u8>, address: Option<SocketAddr>) {
+pub(super) fn address(out: &mut Vec<u8>, address: Option<SocketAddr>) {
     match address {
         None => out.push(b'-'),
         Some(address) => match address.ip() {

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
+use crate::http::RequestHead;
 use crate::limits::{ACCESS_LOG_BUFFER_BYTES, ACCESS_LOG_SPARE_BUFFERS_MAX};
 use crate::metrics::ControlStats;
 use crate::stream_info::StreamInfo;
 
 use super::fields::RequestFields;
-use super::format::{AccessLogFormat, LineContext, write_line};
+use super::format::{LineContext, LineWriter};
+use super::settings::{AccessLogPolicy, AccessLogSettings};
 
 /// Room for the line that fills a buffer, so that a buffer rarely grows.
 const SLACK_BYTES: usize = 4 * 1024;
@@ -32,7 +34,9 @@ pub(super) enum Message {
 /// A worker's end. When dropped it hands over what it holds.
 #[derive(Debug)]
 pub struct AccessLogSink {
-    format: AccessLogFormat,
+    settings: AccessLogSettings,
+    lines_of: LineWriter,
+    random: fastrand::Rng,
     buffer: Vec<u8>,
     lines: u64,
     dropped: u64,
@@ -44,19 +48,73 @@ pub struct AccessLogSink {
 
 impl AccessLogSink {
     pub(super) fn new(
-        format: AccessLogFormat,
+        settings: AccessLogSettings,
         writer: SyncSender<Message>,
         control: Arc<ControlStats>,
     ) -> AccessLogSink {
         let (home, spares) = sync_channel(ACCESS_LOG_SPARE_BUFFERS_MAX);
-        let buffer = new_buffer();
-        AccessLogSink { format, buffer, lines: 0, dropped: 0, writer, home, spares, control }
+        AccessLogSink {
+            lines_of: LineWriter::new(settings.format.clone()),
+            settings,
+            random: fastrand::Rng::new(),
+            // Taken with the first line: the log may never be turned on.
+            buffer: Vec::new(),
+            lines: 0,
+            dropped: 0,
+            writer,
+            home,
+            spares,
+            control,
+        }
     }
 
-    /// Log a request that ended.
+    /// Are requests logged under this policy?
     #[inline]
-    pub fn record(&mut self, info: &StreamInfo, fields: &RequestFields, context: &LineContext<'_>) {
-        write_line(&mut self.buffer, self.format, info, fields, context);
+    pub fn is_on(&self, policy: &AccessLogPolicy) -> bool {
+        self.settings.is_on(policy)
+    }
+
+    /// Copy what a line, or the filter, needs of the request; nothing when requests are not logged. The
+    /// same policy must be given to [`AccessLogSink::record`].
+    #[inline]
+    pub fn capture(
+        &self,
+        policy: &AccessLogPolicy,
+        fields: &mut RequestFields,
+        head: &RequestHead<'_>,
+    ) {
+        if !self.is_on(policy) {
+            fields.clear();
+            return;
+        }
+        fields.capture(head, None, None);
+        if let Some(template) = self.lines_of.template() {
+            fields.capture_first(head, template.request_headers());
+            if template.wants_trace_id() {
+                fields.capture_trace_id(head);
+            }
+        }
+        if let Some(filter) = self.settings.filter(policy) {
+            fields.capture_joined(head, filter.request_headers());
+        }
+    }
+
+    /// Log a request that ended, unless it is not to be logged.
+    #[inline]
+    pub fn record(
+        &mut self,
+        policy: &AccessLogPolicy,
+        info: &StreamInfo,
+        fields: &RequestFields,
+        context: &LineContext<'_>,
+    ) {
+        if !self.is_on(policy) || !self.is_chosen(policy, info, fields, context) {
+            return;
+        }
+        if self.buffer.capacity() == 0 {
+            self.buffer = new_buffer();
+        }
+        self.lines_of.write(&mut self.buffer, info, fields, context);
         self.lines += 1;
         if self.buffer.len() >= ACCESS_LOG_BUFFER_BYTES && !self.hand_over() {
             self.dropped += self.lines;
@@ -64,6 +122,23 @@ impl AccessLogSink {
             self.buffer.clear();
             self.buffer.shrink_to(ACCESS_LOG_BUFFER_BYTES + SLACK_BYTES);
         }
+    }
+
+    #[inline]
+    fn is_chosen(
+        &mut self,
+        policy: &AccessLogPolicy,
+        info: &StreamInfo,
+        fields: &RequestFields,
+        context: &LineContext<'_>,
+    ) -> bool {
+        if let Some(filter) = self.settings.filter(policy) {
+            let first = self.lines_of.template().map_or(0, |form| form.request_headers().len());
+            if !filter.test(info, fields, context, first) {
+                return false;
+            }
+        }
+        self.settings.takes_all() || self.random.u32(..1_000_000) < self.settings.sample_ppm
     }
 
     /// Hand over what has gathered; the worker calls it every 100 ms or so and before it ends. When
@@ -122,11 +197,13 @@ pub(super) fn recycle(mut bytes: Vec<u8>, home: &SyncSender<Vec<u8>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access_log::AccessLogFormat;
     use std::time::Instant;
 
     fn log(sink: &mut AccessLogSink) {
         let info = StreamInfo::new(Instant::now(), 0);
-        sink.record(&info, &RequestFields::new(), &LineContext::default());
+        let policy = AccessLogPolicy::default();
+        sink.record(&policy, &info, &RequestFields::new(), &LineContext::default());
     }
 
     fn lines(message: Message) -> (Vec<u8>, u64, SyncSender<Vec<u8>>) {
@@ -140,7 +217,8 @@ mod tests {
     fn a_full_queue_drops_and_counts_whole_lines() {
         let (sender, receiver) = sync_channel(1);
         let control = Arc::new(ControlStats::default());
-        let mut sink = AccessLogSink::new(AccessLogFormat::Json, sender, Arc::clone(&control));
+        let mut sink =
+            AccessLogSink::new(AccessLogFormat::Json.into(), sender, Arc::clone(&control));
         let total = 1_000;
         for _ in 0..total {
             log(&mut sink);
@@ -161,7 +239,7 @@ mod tests {
     #[test]
     fn a_flush_without_room_keeps_the_lines() {
         let (sender, receiver) = sync_channel(1);
-        let mut sink = AccessLogSink::new(AccessLogFormat::Text, sender, Arc::default());
+        let mut sink = AccessLogSink::new(AccessLogFormat::Text.into(), sender, Arc::default());
         sink.flush();
         assert!(receiver.try_recv().is_err(), "nothing to flush");
         log(&mut sink);
@@ -177,7 +255,7 @@ mod tests {
     #[test]
     fn a_buffer_comes_back() {
         let (sender, receiver) = sync_channel(4);
-        let mut sink = AccessLogSink::new(AccessLogFormat::Text, sender, Arc::default());
+        let mut sink = AccessLogSink::new(AccessLogFormat::Text.into(), sender, Arc::default());
         log(&mut sink);
         sink.flush();
         let (bytes, _, home) = lines(receiver.recv().unwrap());
@@ -197,11 +275,12 @@ mod tests {
         let control = Arc::new(ControlStats::default());
         let (sender, receiver) = sync_channel(1);
         let mut sink =
-            AccessLogSink::new(AccessLogFormat::Text, sender.clone(), Arc::clone(&control));
+            AccessLogSink::new(AccessLogFormat::Text.into(), sender.clone(), Arc::clone(&control));
         log(&mut sink);
         drop(sink);
         assert_eq!(lines(receiver.try_recv().unwrap()).1, 1);
-        let mut sink = AccessLogSink::new(AccessLogFormat::Text, sender, Arc::clone(&control));
+        let mut sink =
+            AccessLogSink::new(AccessLogFormat::Text.into(), sender, Arc::clone(&control));
         log(&mut sink);
         drop(receiver);
         drop(sink);

@@ -1,11 +1,45 @@
 //! `%START_TIME%`: RFC 3339 in UTC with milliseconds, without a call into the system.
 
+/// The last millisecond of the year 9999.
+const UNIX_MS_MAX: u64 = 253_402_300_799_999;
+const TEXT_BYTES: usize = 24;
+
 /// Append `2026-11-24T12:00:00.000Z`. `unix_us`: microseconds since the Unix epoch; years beyond
 /// 9999 show as 9999.
 pub fn append(out: &mut Vec<u8>, unix_us: u64) {
-    /// The last millisecond of the year 9999.
-    const UNIX_MS_MAX: u64 = 253_402_300_799_999;
     let unix_ms = (unix_us / 1000).min(UNIX_MS_MAX);
+    out.extend_from_slice(&text(unix_ms));
+}
+
+/// The text of the second that was written last: nearly all times are of the same one.
+#[derive(Clone, Debug)]
+pub struct TimestampCache {
+    unix_second: u64,
+    text: [u8; TEXT_BYTES],
+}
+
+impl Default for TimestampCache {
+    fn default() -> Self {
+        TimestampCache { unix_second: 0, text: text(0) }
+    }
+}
+
+impl TimestampCache {
+    /// As [`append`].
+    #[inline]
+    pub fn append(&mut self, out: &mut Vec<u8>, unix_us: u64) {
+        let unix_ms = (unix_us / 1000).min(UNIX_MS_MAX);
+        let (second, ms) = (unix_ms / 1000, (unix_ms % 1000) as u32);
+        if second != self.unix_second {
+            self.unix_second = second;
+            self.text = text(unix_ms);
+        }
+        digits(&mut self.text[20..23], ms);
+        out.extend_from_slice(&self.text);
+    }
+}
+
+fn text(unix_ms: u64) -> [u8; TEXT_BYTES] {
     let (seconds, ms) = (unix_ms / 1000, (unix_ms % 1000) as u32);
     let (days, second_of_day) = ((seconds / 86_400) as u32, (seconds % 86_400) as u32);
     let (year, month, day) = civil(days);
@@ -18,7 +52,7 @@ pub fn append(out: &mut Vec<u8>, unix_us: u64) {
     digits(&mut text[14..16], second_of_day / 60 % 60);
     digits(&mut text[17..19], second_of_day % 60);
     digits(&mut text[20..23], ms);
-    out.extend_from_slice(&text);
+    text
 }
 
 #[inline]
@@ -55,6 +89,17 @@ mod tests {
         let mut out = Vec::new();
         append(&mut out, unix_us);
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_cache_changes_nothing() {
+        let mut cache = TimestampCache::default();
+        let base = 1_795_521_600_000_000;
+        for unix_us in [base, base + 999_999, base + 1_000_000, base - 1, 0, u64::MAX, base] {
+            let mut out = Vec::new();
+            cache.append(&mut out, unix_us);
+            assert_eq!(String::from_utf8(out).unwrap(), text(unix_us));
+        }
     }
 
     #[test]

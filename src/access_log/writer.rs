@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use crate::limits::ACCESS_LOG_QUEUE_MAX;
 use crate::metrics::ControlStats;
 
-use super::format::AccessLogFormat;
 use super::ring::{AccessLogSink, Message, recycle};
+use super::settings::AccessLogSettings;
 
 /// How often to look whether the file was rotated away.
 const ROTATION_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -46,9 +46,18 @@ impl AccessLogOutput {
         match self {
             // A descriptor of our own: the library's handle would buffer once more.
             AccessLogOutput::Stdout => Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
-            AccessLogOutput::File(path) => OpenOptions::new().append(true).create(true).open(path),
+            AccessLogOutput::File(path) => open_file(path),
         }
     }
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    if std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
+        // Open to be read too, a pipe waits for no reader, and outlives each of them.
+        return options.read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path);
+    }
+    options.append(true).create(true).open(path)
 }
 
 impl std::fmt::Display for AccessLogOutput {
@@ -96,7 +105,7 @@ pub struct AccessLogWriter {
 /// A way to the writer that can be cloned and sent.
 #[derive(Clone, Debug)]
 pub struct AccessLogHandle {
-    format: AccessLogFormat,
+    settings: AccessLogSettings,
     sender: SyncSender<Message>,
     flags: Arc<Flags>,
     control: Arc<ControlStats>,
@@ -105,7 +114,7 @@ pub struct AccessLogHandle {
 impl AccessLogHandle {
     /// A new worker's end.
     pub fn sink(&self) -> AccessLogSink {
-        AccessLogSink::new(self.format, self.sender.clone(), Arc::clone(&self.control))
+        AccessLogSink::new(self.settings.clone(), self.sender.clone(), Arc::clone(&self.control))
     }
 
     /// Open the file anew (SIGUSR1), after what was handed over before is written.
@@ -124,7 +133,7 @@ impl AccessLogWriter {
     /// Open the output and start the thread.
     pub fn start(
         output: AccessLogOutput,
-        format: AccessLogFormat,
+        settings: AccessLogSettings,
         control: Arc<ControlStats>,
     ) -> Result<AccessLogWriter, AccessLogError> {
         let file = match output.open() {
@@ -150,7 +159,7 @@ impl AccessLogWriter {
                 let _ = ended_sender.send(());
             })
             .map_err(AccessLogError::Thread)?;
-        let handle = AccessLogHandle { format, sender, flags, control };
+        let handle = AccessLogHandle { settings, sender, flags, control };
         Ok(AccessLogWriter { handle, thread, ended })
     }
 

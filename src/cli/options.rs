@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::access_log_flags::AccessLogFlags;
 use crate::compile::{CompileOptions, Locality};
 use crate::control::dns::{DnsOptions, Families};
 use crate::control::reload::Reloader;
@@ -118,9 +119,9 @@ pub struct RunOptions {
     #[arg(long, value_name = "FILE")]
     pub access_log: Option<PathBuf>,
 
-    /// Form of access log lines.
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    pub access_log_format: LogFormat,
+    /// How access log lines look, and which there are.
+    #[command(flatten)]
+    pub access_log_lines: AccessLogFlags,
 
     /// Tell clients in `x-ringress-reason` why an answer is the gateway's own (404, 503, redirects, …).
     /// Responses of upstreams never get it.
@@ -279,15 +280,6 @@ pub enum Http10 {
     Serve,
     /// Answer 426 as Istio does.
     Reject,
-}
-
-/// `--access-log-format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// Istio's default text line.
-    Text,
-    /// Istio's JSON object.
-    Json,
 }
 
 fn parse_locality(text: &str) -> Result<Locality, String> {

@@ -16,6 +16,7 @@ pub mod locality;
 pub mod policy;
 pub mod registry;
 pub mod routes;
+pub mod telemetry;
 #[cfg(test)]
 mod tests;
 pub mod tls_sides;
@@ -129,6 +130,8 @@ pub fn compile(
         }
     }
     (snapshot.routes, snapshot.clusters) = routes.finish();
+    snapshot.settings.telemetry =
+        telemetry::compile(resources, &options.labels, &options.namespace);
     *kept_sides = sides.take();
     Compiled { snapshot, diagnostics }
 }

@@ -87,6 +87,12 @@ codes! {
     "IST0150" "ExternalNameServiceTypeInvalidPortName" Warning:
         "A port of an ExternalName Service is called `tcp`: other traffic of that port may be caught by it.",
         "name the port after what is spoken on it";
+    "IST0159" "ConflictingTelemetryWorkloadSelectors" Warning:
+        "Several Telemetries of one namespace select the same gateway. The oldest is used.",
+        "let only one of them select it, or merge them";
+    "IST0160" "MultipleTelemetriesWithoutWorkloadSelectors" Warning:
+        "Several Telemetries of one namespace have no selector. The oldest is used.",
+        "merge them, or give them selectors";
     "IST0161" "InvalidGatewayCredential" Warning:
         "The Secret that a Gateway names is there, but has no usable certificate and key, or an expired one.",
         "give it `tls.crt` and `tls.key` in PEM";

@@ -348,35 +348,41 @@ impl Loader {
     }
 }
 
-/// What is wrong with a kind or version of Istio's group that does not exist: field, message, help.
+/// A group of Istio's API: its name, its kinds, and the versions of those that are read.
+const GROUPS: [(&str, &[&str], &str); 2] = [
+    (
+        "networking.istio.io",
+        &[
+            "Gateway",
+            "VirtualService",
+            "DestinationRule",
+            "ServiceEntry",
+            "Sidecar",
+            "EnvoyFilter",
+            "WorkloadEntry",
+            "WorkloadGroup",
+            "ProxyConfig",
+            "TrafficExtension",
+        ],
+        "v1, v1beta1 or v1alpha3",
+    ),
+    ("telemetry.istio.io", &["Telemetry"], "v1 or v1alpha1"),
+];
+
+/// What is wrong with a kind or version of Istio's groups that does not exist: field, message, help.
 fn misspelt(api_version: &str, kind: &str) -> Option<(&'static str, String, String)> {
-    const GROUP: &str = "networking.istio.io";
-    const KINDS: [&str; 10] = [
-        "Gateway",
-        "VirtualService",
-        "DestinationRule",
-        "ServiceEntry",
-        "Sidecar",
-        "EnvoyFilter",
-        "WorkloadEntry",
-        "WorkloadGroup",
-        "ProxyConfig",
-        "TrafficExtension",
-    ];
     let (group, version) = api_version.split_once('/')?;
-    if group != GROUP {
-        return None;
-    }
-    if !KINDS.contains(&kind) {
-        let help = match closest(kind, &KINDS) {
+    let (group, kinds, versions) = GROUPS.iter().find(|(name, ..)| *name == group)?;
+    if !kinds.contains(&kind) {
+        let help = match closest(kind, kinds) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("known kinds: {}", KINDS.join(", ")),
+            None => format!("known kinds: {}", kinds.join(", ")),
         };
-        return Some(("kind", format!("{GROUP} has no kind `{kind}`"), help));
+        return Some(("kind", format!("{group} has no kind `{kind}`"), help));
     }
-    Kind::of(&format!("{GROUP}/v1"), kind)?;
-    let message = format!("{GROUP} has no version `{version}` of {kind}");
-    Some(("apiVersion", message, format!("write {GROUP}/v1, v1beta1 or v1alpha3")))
+    Kind::of(&format!("{group}/v1"), kind)?;
+    let message = format!("{group} has no version `{version}` of {kind}");
+    Some(("apiVersion", message, format!("write {group}/{versions}")))
 }
 
 impl Kind {
@@ -421,6 +427,7 @@ impl Kind {
             Kind::DestinationRule => spec(root, meta, origin).map(Resource::DestinationRule),
             Kind::ServiceEntry => spec(root, meta, origin).map(Resource::ServiceEntry),
             Kind::WorkloadEntry => spec(root, meta, origin).map(Resource::WorkloadEntry),
+            Kind::Telemetry => spec(root, meta, origin).map(Resource::Telemetry),
             Kind::Service => whole(root, meta, origin).map(Resource::Service),
             Kind::EndpointSlice => whole(root, meta, origin).map(Resource::EndpointSlice),
             Kind::Endpoints => whole(root, meta, origin).map(Resource::Endpoints),

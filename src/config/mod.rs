@@ -12,11 +12,13 @@ pub mod diagnostic;
 pub mod gateway;
 pub mod kube;
 pub mod load;
+pub mod log_template;
 pub mod meta;
 pub mod naming;
 pub mod node;
 pub mod scalar;
 pub mod service_entry;
+pub mod telemetry;
 #[cfg(test)]
 mod tests;
 pub mod virtual_service;
@@ -35,6 +37,7 @@ use gateway::Gateway;
 use kube::{EndpointSlice, Endpoints, Secret, Service};
 use node::Node;
 use service_entry::{ServiceEntry, WorkloadEntry};
+use telemetry::Telemetry;
 use virtual_service::VirtualService;
 
 /// A kind that is read.
@@ -46,6 +49,7 @@ pub enum Kind {
     DestinationRule,
     ServiceEntry,
     WorkloadEntry,
+    Telemetry,
     Service,
     EndpointSlice,
     Endpoints,
@@ -60,12 +64,15 @@ impl Kind {
                 | "networking.istio.io/v1beta1"
                 | "networking.istio.io/v1alpha3"
         );
+        let telemetry =
+            matches!(api_version, "telemetry.istio.io/v1" | "telemetry.istio.io/v1alpha1");
         match (api_version, kind) {
             (_, "Gateway") if istio => Some(Kind::Gateway),
             (_, "VirtualService") if istio => Some(Kind::VirtualService),
             (_, "DestinationRule") if istio => Some(Kind::DestinationRule),
             (_, "ServiceEntry") if istio => Some(Kind::ServiceEntry),
             (_, "WorkloadEntry") if istio => Some(Kind::WorkloadEntry),
+            (_, "Telemetry") if telemetry => Some(Kind::Telemetry),
             ("v1", "Service") => Some(Kind::Service),
             ("v1", "Endpoints") => Some(Kind::Endpoints),
             ("v1", "Secret") => Some(Kind::Secret),
@@ -82,6 +89,7 @@ impl Kind {
             Kind::DestinationRule => "DestinationRule",
             Kind::ServiceEntry => "ServiceEntry",
             Kind::WorkloadEntry => "WorkloadEntry",
+            Kind::Telemetry => "Telemetry",
             Kind::Service => "Service",
             Kind::EndpointSlice => "EndpointSlice",
             Kind::Endpoints => "Endpoints",
@@ -214,6 +222,7 @@ resources! {
     DestinationRule, destination_rules, DestinationRule;
     ServiceEntry, service_entries, ServiceEntry;
     WorkloadEntry, workload_entries, WorkloadEntry;
+    Telemetry, telemetries, Telemetry;
     Service, services, Service;
     EndpointSlice, endpoint_slices, EndpointSlice;
     Endpoints, endpoints, Endpoints;

@@ -27,7 +27,7 @@ pub mod totals;
 pub use control_stats::ControlStats;
 pub use counters::{WorkerCounters, WorkerGauges};
 pub use labels::{HistogramKey, LabelTable, MetricLabels, SharedLabels, SourceLabels};
-pub use overrides::{MetricOverrides, TagOverride};
+pub use overrides::{FamilyOverride, MetricOverrides, TagOverride};
 pub use shard::{MetricsShard, WorkerMetrics};
 pub use stats_thread::{ShardSource, StatsHandle, StatsOptions, StatsThread, SwapRequest};
 pub use tcp_series::TcpSeries;

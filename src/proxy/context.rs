@@ -217,6 +217,13 @@ impl WorkerContext {
         self.progress_timeout().as_millis() as u64
     }
 
+    /// Are requests that were routed by this configuration logged?
+    #[inline]
+    pub fn is_logging(&self, snapshot: &Snapshot) -> bool {
+        let policy = &snapshot.settings.telemetry.access_log;
+        self.access_log.borrow().as_ref().is_some_and(|sink| sink.is_on(policy))
+    }
+
     /// True `ppm` times in a million.
     pub fn chance(&self, ppm: u32) -> bool {
         ppm > 0 && self.random.borrow_mut().u32(..1_000_000) < ppm

@@ -259,8 +259,10 @@ fn finish(
     context.metrics.record(info);
     context.count(|_, gauges| gauges.requests_active -= 1);
     if let Some(sink) = context.access_log.borrow_mut().as_mut() {
-        let line = super::record::line_context(&replica.snapshot, info, connection, failure);
-        sink.record(info, &scratch.fields, &line);
+        let response = &scratch.response;
+        let snapshot = &replica.snapshot;
+        let line = super::record::line_context(snapshot, info, connection, failure, response);
+        sink.record(&snapshot.settings.telemetry.access_log, info, &scratch.fields, &line);
     }
 }
 

@@ -107,7 +107,7 @@ pub async fn forward(
             }
         };
         flight.downstream.set_upstream(Some(attempt.connection.stream().clone()));
-        if flight.context.access_log.borrow().is_some() {
+        if flight.context.is_logging(&flight.replica.snapshot) {
             scratch.info.upstream_local_address = attempt.connection.local_address();
         }
         let (responded, nothing_sent) =

@@ -11,6 +11,7 @@ pub fn line_context<'a>(
     info: &StreamInfo,
     connection: &'a Downstream,
     transport_failure: &'a str,
+    response: &'a [u8],
 ) -> LineContext<'a> {
     LineContext {
         route_name: info.route.map_or("", |route| snapshot.route(route).names.route.as_str()),
@@ -21,6 +22,9 @@ pub fn line_context<'a>(
             .tls()
             .and_then(|tls| tls.server_name.as_deref())
             .map(str::as_bytes),
+        tls: connection.tls(),
+        // Without a code nothing was answered: what lies there is an earlier response.
+        response_head: if info.response_code == 0 { &[] } else { response },
         upstream_transport_failure_reason: Some(transport_failure)
             .filter(|reason| !reason.is_empty()),
         ..LineContext::default()

@@ -113,10 +113,10 @@ pub fn prepare(
     scratch.info.version = if downstream.http2 { Version::Http2 } else { head.version };
     scratch.info.request_bytes = parsed.head_bytes as u64;
     let replica = Rc::clone(&context.replica.borrow());
-    if context.access_log.borrow().is_some() {
-        scratch.fields.capture(head, None, None);
-    } else {
-        scratch.fields.clear();
+    let policy = &replica.snapshot.settings.telemetry.access_log;
+    match context.access_log.borrow().as_ref() {
+        Some(sink) => sink.capture(policy, &mut scratch.fields, head),
+        None => scratch.fields.clear(),
     }
     match route(context, downstream, &parsed, &replica, scratch) {
         Ok(Routed::Forward(cluster)) => Decision::Forward { plan, cluster, replica },
@@ -309,7 +309,7 @@ fn route(
     let per_try_ms = policy.and_then(|policy| policy.retries.per_try_timeout_ms);
     forwarded.expected_timeout_ms = per_try_ms.or(scratch.timeout_ms);
     let mut written = write_upstream_head(&mut scratch.request, parsed, &head, &forwarded);
-    if context.access_log.borrow().is_some() {
+    if context.is_logging(&replica.snapshot) {
         scratch.fields.set_request_id(&format_request_id(request_id));
         let forwarded_for = scratch.request.get(written.forwarded_for).unwrap_or_default();
         scratch.fields.set_forwarded_for(forwarded_for);

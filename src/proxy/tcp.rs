@@ -347,9 +347,12 @@ fn finish(
             downstream_remote_address: Some(connection.peer),
             requested_server_name: server_name.map(str::as_bytes),
             upstream_transport_failure_reason: names.reason.as_deref(),
+            tls: connection.tls(),
             ..LineContext::default()
         };
-        sink.record(info, &RequestFields::new(), &line);
+        // The configuration that it began with may be long gone: the present one says what is logged.
+        let policy = &context.replica.borrow().snapshot.settings.telemetry.access_log;
+        sink.record(policy, info, &RequestFields::new(), &line);
     }
     context.downstreams.remove(connection);
     context.count(|counters, gauges| {

@@ -1,6 +1,6 @@
 //! Header operations and the values that they write (Envoy's substitution format).
 
-use super::time_format::TimeFormat;
+use crate::access_log::TimeFormat;
 use crate::http::authority::HOST_BYTES_MAX;
 
 /// Header operations, worked out beforehand: set, add and remove of all levels come down to names

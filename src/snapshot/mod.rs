@@ -12,8 +12,8 @@ mod policy;
 mod proxy_protocol;
 mod retry_policy;
 pub mod telemetry;
-mod time_format;
 
+pub use crate::access_log::TimeFormat;
 pub use cluster::{
     Cluster, ClusterLimits, ClusterTls, Endpoint, Grouping, Http2Settings, LoadBalancerPolicy,
     OutlierDetection, ProxyProtocolVersion, ResolvedNames, RetryLimit, UpstreamProtocol, Warmup,
@@ -27,7 +27,6 @@ pub use policy::{Cors, DestinationPolicy, Fault, FaultStatus, Mirror, PathRewrit
 pub use proxy_protocol::ProxyProtocolPorts;
 pub use retry_policy::{AttemptFailure, RetryConditions, RetryPolicy};
 pub use telemetry::{CustomTag, TagValue, TelemetryPolicy, TracingPolicy};
-pub use time_format::TimeFormat;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

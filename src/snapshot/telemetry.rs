@@ -1,6 +1,9 @@
 //! What the Telemetry resources of this gateway ask for (`telemetry.istio.io`), compiled: one policy for
 //! the whole gateway, because they select workloads, not routes.
 
+use crate::access_log::AccessLogPolicy;
+use crate::metrics::MetricOverrides;
+
 /// Millionths in a whole: what shares are written in.
 pub const PPM: u32 = 1_000_000;
 
@@ -9,6 +12,10 @@ pub const PPM: u32 = 1_000_000;
 pub struct TelemetryPolicy {
     /// Spans (`tracing`).
     pub tracing: TracingPolicy,
+    /// Which requests are logged (`accessLogging`).
+    pub access_log: AccessLogPolicy,
+    /// What is changed about Istio's standard metrics (`metrics`).
+    pub metrics: MetricOverrides,
 }
 
 /// Which requests get spans, and what stands in them.

@@ -23,6 +23,8 @@ mod server_tls;
 mod service_analysis;
 mod service_entry;
 mod shadowed;
+mod telemetry;
+pub mod telemetry_parts;
 #[cfg(test)]
 mod tests;
 mod unsupported;
@@ -98,6 +100,7 @@ pub fn validate_with_files(
     for object in resources.workload_entries() {
         service_entry::validate_workload(&mut Findings::of(object, &mut diagnostics));
     }
+    telemetry::validate(resources, options, &mut diagnostics);
     references::validate(resources, options, &mut diagnostics);
     gateway_analysis::validate(resources, options, &mut diagnostics);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

@@ -12,6 +12,7 @@ mod analyzers;
 mod credentials;
 mod fields;
 mod rules;
+mod telemetry;
 
 /// What is found in a text. Whatever it is, it says what to do.
 fn found(text: &str) -> Vec<Diagnostic> {

@@ -5,7 +5,7 @@
 //! `framing` (malformed), `http2`, `http2_frames`, `http2_few_streams`, `http2_misuse` and `h2load` (that version), `grpc` and `grpc_web`,
 //! `unusual_requests` (well-formed, however odd), `messages` and `bodies`
 //! (well-formed) or `back_pressure` (slow readers); a promise about failures → `upstream_faults`;
-//! why the gateway answers itself → `answers`; retries, timeouts, injected faults → `retries`; bodies that
+//! why the gateway answers itself → `answers`; what is logged → `access_log`, `telemetry`; retries, timeouts, injected faults → `retries`; bodies that
 //! are sent again → `repeats`; copies → `mirrors`; which endpoint and which connection → `sticky`,
 //! `connection_pool`, `http2_pool`, `limits`, `localities`, `outliers`; names of services → `dns`;
 //! certificates in Secrets and files → `credentials`; connections routed as a whole → `tcp`, `tcp_duration`;
@@ -18,6 +18,7 @@
 
 mod support;
 
+mod access_log;
 mod answers;
 mod back_pressure;
 mod bodies;
@@ -55,6 +56,7 @@ mod routing;
 mod sticky;
 mod tcp;
 mod tcp_duration;
+mod telemetry;
 mod tls;
 mod tls_clients;
 mod tls_drain;

@@ -72,7 +72,7 @@ fn line(
     context: &LineContext<'_>,
 ) -> String {
     let mut out = Vec::new();
-    write_line(&mut out, format, info, fields, context);
+    LineWriter::new(format).write(&mut out, info, fields, context);
     String::from_utf8(out).unwrap()
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::access_log::{LineContext, RequestFields};
+use crate::access_log::{AccessLogFormat, AccessLogPolicy, LineContext, RequestFields};
 use crate::stream_info::StreamInfo;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -7,14 +7,14 @@ const LONG: Duration = Duration::from_secs(60);
 fn log(sink: &mut AccessLogSink, name: &str) {
     let info = StreamInfo::new(Instant::now(), 0);
     let context = LineContext { route_name: name, ..LineContext::default() };
-    sink.record(&info, &RequestFields::new(), &context);
+    sink.record(&AccessLogPolicy::default(), &info, &RequestFields::new(), &context);
 }
 
 fn start(output: &Path) -> (AccessLogWriter, Arc<ControlStats>) {
     let control = Arc::new(ControlStats::default());
     let output = AccessLogOutput::from_path(output);
     let writer =
-        AccessLogWriter::start(output, AccessLogFormat::Text, Arc::clone(&control)).unwrap();
+        AccessLogWriter::start(output, AccessLogFormat::Text.into(), Arc::clone(&control)).unwrap();
     (writer, control)
 }
 
@@ -106,9 +106,38 @@ fn a_full_disk_costs_lines_and_nothing_else() {
 }
 
 #[test]
+fn a_pipe_that_nobody_reads_holds_nobody_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    let (writer, control) = start(&path);
+    let handle = writer.handle();
+    let mut sink = handle.sink();
+    // More than the pipe, the queue and the buffer hold.
+    let mut logged = 0u64;
+    let dropped = loop {
+        log(&mut sink, "line");
+        logged += 1;
+        let dropped = sink.take_dropped();
+        if dropped > 0 {
+            break dropped;
+        }
+        assert!(logged < 10_000_000, "lines are dropped in the end");
+    };
+    handle.reopen();
+    drop(sink);
+    assert!(writer.shutdown(LONG), "the writer ends although nobody reads");
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let lost = count(&control.access_log_lost);
+    assert_eq!(count(&control.access_log_written) + dropped + lost, logged);
+}
+
+#[test]
 fn a_file_that_cannot_be_opened_is_named() {
     let output = AccessLogOutput::from_path(Path::new("/nonexistent/access.log"));
-    let error = AccessLogWriter::start(output, AccessLogFormat::Text, Arc::default()).unwrap_err();
+    let error =
+        AccessLogWriter::start(output, AccessLogFormat::Text.into(), Arc::default()).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/access.log"), "{error}");
     for path in ["/dev/stdout", "-"] {
         assert_eq!(AccessLogOutput::from_path(Path::new(path)), AccessLogOutput::Stdout);

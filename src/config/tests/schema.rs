@@ -13,6 +13,7 @@ use serde::de::{
 use crate::config::destination_rule::DestinationRule;
 use crate::config::gateway::Gateway;
 use crate::config::service_entry::ServiceEntry;
+use crate::config::telemetry::Telemetry;
 use crate::config::virtual_service::VirtualService;
 
 #[derive(Debug)]
@@ -173,6 +174,7 @@ fn the_model_has_exactly_the_fields_of_the_schema() {
     fields::<VirtualService>("VirtualService", &ours);
     fields::<DestinationRule>("DestinationRule", &ours);
     fields::<ServiceEntry>("ServiceEntry", &ours);
+    fields::<Telemetry>("Telemetry", &ours);
     let ours = ours.into_inner();
 
     let list = std::fs::read_to_string(super::samples("fields.txt")).expect("the list of fields");

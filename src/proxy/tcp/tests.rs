@@ -62,7 +62,7 @@ impl World {
         let output = AccessLogOutput::from_path(&directory.path().join("log"));
         let control = Arc::new(ControlStats::default());
         let writer =
-            AccessLogWriter::start(output, AccessLogFormat::Text, control).expect("a file");
+            AccessLogWriter::start(output, AccessLogFormat::Text.into(), control).expect("a file");
         let context = WorkerContext::new(WorkerId(0), driver, Some(writer.handle().sink()));
         let snapshot = Snapshot { clusters, ..Snapshot::default() };
         let shared = SharedClusters::new(&snapshot, &SharedClusters::default());

@@ -72,11 +72,29 @@ const HONOURED: &[&str] = &[
     "ServiceEntry spec.addresses",
     "ServiceEntry spec.endpoints[].network",
     "ServiceEntry spec.endpoints[].serviceAccount",
+    "Telemetry spec.selector",
+    "Telemetry spec.targetRef",
+    "Telemetry spec.targetRefs",
+    // Of its providers `envoy`: the test names another one.
+    "Telemetry spec.accessLogging[].disabled",
+    "Telemetry spec.accessLogging[].filter",
+    "Telemetry spec.accessLogging[].match",
+    // Of its providers `prometheus`, of its values literals: the test has others.
+    "Telemetry spec.metrics[].overrides[].disabled",
+    "Telemetry spec.metrics[].overrides[].match.metric",
+    "Telemetry spec.metrics[].overrides[].match.mode",
+    "Telemetry spec.metrics[].overrides[].tagOverrides{}.operation",
+    "Telemetry spec.tracing[].customTags",
+    "Telemetry spec.tracing[].disableSpanReporting",
+    "Telemetry spec.tracing[].match",
+    "Telemetry spec.tracing[].providers",
+    "Telemetry spec.tracing[].randomSamplingPercentage",
 ];
 /// Told although the field above them is honoured, with the value that is used here.
 const TOLD: &[&str] = &[
     "DestinationRule POLICY.retryBudget.budgetInterval",
     "Gateway spec.servers[].tls.ecdhCurves[]",
+    "Telemetry spec.tracing[].customTags{}.formatter.value",
 ];
 
 /// The policies of a DestinationRule, its subsets and ports have the same blocks.
@@ -136,8 +154,14 @@ fn findings(kind: &str, path: &str, value: &str) -> Vec<Diagnostic> {
         }
         false => format!("{{{gateways}{inner}{}", &spec[1 + inner.len()..]),
     };
+    // A Telemetry says nothing to a gateway of another namespace.
+    let (group, namespace) = match kind {
+        "Telemetry" => ("telemetry", "istio-system"),
+        _ => ("networking", "default"),
+    };
     found(&format!(
-        "apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: a}}\nspec: {spec}\n"
+        "apiVersion: {group}.istio.io/v1\nkind: {kind}\nmetadata: {{name: a, namespace: \
+         {namespace}}}\nspec: {spec}\n"
     ))
 }
 

@@ -3,7 +3,7 @@
 
 use std::io::Write;
 
-use crate::access_log::timestamp::civil;
+use super::timestamp::civil;
 
 /// A format, taken apart when it is compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
