@@ -117,6 +117,7 @@ fn report() -> StatusReport {
             names: Box::new(RouteNames {
                 route: "main".to_owned(),
                 virtual_service: "default/frontend".to_owned(),
+                ..RouteNames::default()
             }),
         }],
         clusters: vec![Cluster {
