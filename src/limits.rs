@@ -135,6 +135,10 @@ pub const ACCESS_LOG_SPARE_BUFFERS_MAX: usize = 4;
 pub const CREDENTIAL_FILE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of a question to `/explain` of the admin server: a head and its first line.
 pub const EXPLAIN_REQUEST_BYTES_MAX: usize = HEAD_BYTES_MAX + REQUEST_LINE_BYTES_MAX;
+/// Ways through routes that the service graph shows; those without traffic are left out first.
+pub const GRAPH_ROUTES_MAX: usize = 1000;
+/// Endpoints that the service graph shows.
+pub const GRAPH_ENDPOINTS_MAX: usize = 1000;
 /// Questions to `/explain` that may wait.
 pub const EXPLAIN_QUESTIONS_MAX: usize = 8;
 /// Bytes of an answer of `/explain` that the command line reads.

@@ -40,6 +40,7 @@ impl Server {
         let state = AdminState {
             status: Arc::new(StatusCell::default()),
             snapshot: Arc::default(),
+            clusters: Arc::default(),
             explain: Arc::default(),
             stats: stats.handle(),
             readiness: Arc::new(ReadinessFlag::default()),
