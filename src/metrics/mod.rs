@@ -4,7 +4,7 @@
 //! atomics, no strings, no hashing. The control side gives the indices meaning in a [`LabelTable`].
 //! One stats thread swaps the workers' shards for empty ones, adds them up and renders the total.
 //!
-//! Reading order: `labels`, `buckets`, `series`, `tcp_series`, `counters`, `shard`, `totals`, `stats_thread`,
+//! Reading order: `labels`, `buckets`, `series`, `tcp_series`, `exemplars`, `counters`, `shard`, `totals`, `stats_thread`,
 //! `prometheus`. Adding a label to an Istio metric costs one series per value of it in every
 //! worker; adding a counter costs one field in `counters` and one name in `names`.
 //!
@@ -14,6 +14,7 @@
 pub mod buckets;
 pub mod control_stats;
 pub mod counters;
+pub mod exemplars;
 pub mod labels;
 pub mod names;
 pub mod overrides;
@@ -26,6 +27,7 @@ pub mod totals;
 
 pub use control_stats::ControlStats;
 pub use counters::{WorkerCounters, WorkerGauges};
+pub use exemplars::Exemplar;
 pub use labels::{HistogramKey, LabelTable, MetricLabels, SharedLabels, SourceLabels};
 pub use overrides::{MetricOverrides, TagOverride};
 pub use shard::{MetricsShard, WorkerMetrics};

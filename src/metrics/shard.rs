@@ -8,6 +8,7 @@ use crate::ids::{MetricSlot, WorkerId};
 use crate::stream_info::{ResponseFlags, StreamInfo};
 
 use super::counters::{WorkerCounters, WorkerGauges};
+use super::exemplars::RecentExemplars;
 use super::series::SeriesTable;
 use super::tcp_series::{TcpSeries, TcpSeriesTable};
 
@@ -32,6 +33,7 @@ pub struct MetricsShard {
     pub gauges: WorkerGauges,
     pub(super) series: SeriesTable,
     pub(super) tcp: TcpSeriesTable,
+    pub(super) exemplars: RecentExemplars,
     /// Index: `HistogramSlot`. 32-bit counts halve the memory, and one interval never fills them.
     pub(super) histograms: Vec<Option<Histogram<u32>>>,
     pub(super) changed_histograms: Vec<u32>,
@@ -46,6 +48,7 @@ impl MetricsShard {
             gauges: WorkerGauges::default(),
             series: SeriesTable::default(),
             tcp: TcpSeriesTable::default(),
+            exemplars: RecentExemplars::default(),
             histograms: Vec::new(),
             changed_histograms: Vec::new(),
         })
@@ -62,6 +65,8 @@ impl MetricsShard {
     pub fn record_request(&mut self, info: &StreamInfo) {
         if !self.series.record(info) {
             self.counters.series_overflow += 1;
+        } else if info.trace_sampled {
+            self.exemplars.record(info);
         }
         let latency_us = info.duration_us.clamp(1, LATENCY_US_MAX);
         let slot = info.histogram_slot.index();

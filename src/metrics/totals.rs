@@ -2,11 +2,12 @@
 
 use hdrhistogram::Histogram;
 
-use crate::ids::{HistogramSlot, WorkerId};
+use crate::ids::{HistogramSlot, MetricSlot, WorkerId};
 
 use super::counters::{WorkerCounters, WorkerGauges};
+use super::exemplars::{Exemplar, Exemplars};
 use super::labels::{HistogramKey, LabelTable};
-use super::series::SeriesTable;
+use super::series::{SeriesKey, SeriesTable};
 use super::shard::{MetricsShard, latency_histogram};
 use super::tcp_series::TcpSeriesTable;
 
@@ -19,6 +20,7 @@ pub struct Totals {
     pub tcp: TcpSeriesTable,
     /// Counters, summed over the workers.
     pub counters: WorkerCounters,
+    exemplars: Exemplars,
     workers: Vec<(WorkerId, WorkerGauges)>,
     histograms: Vec<Option<Histogram<u64>>>,
 }
@@ -33,6 +35,7 @@ impl Totals {
     pub fn absorb(&mut self, shard: &mut MetricsShard) {
         shard.series.drain_into(&mut self.series);
         shard.tcp.drain_into(&mut self.tcp);
+        self.exemplars.absorb(&mut shard.exemplars);
         self.counters.add(&std::mem::take(&mut shard.counters));
         self.set_gauges(shard.worker(), shard.gauges);
         if self.histograms.len() < shard.histograms.len() {
@@ -49,6 +52,12 @@ impl Totals {
                 filled.reset();
             }
         }
+    }
+
+    /// The newest traced request of a bucket of `istio_request_duration_milliseconds` (an index as in
+    /// [`super::buckets`]), if one fell into it.
+    pub fn exemplar(&self, slot: MetricSlot, key: SeriesKey, bucket: usize) -> Option<Exemplar> {
+        self.exemplars.get(slot, key, bucket)
     }
 
     fn set_gauges(&mut self, worker: WorkerId, gauges: WorkerGauges) {
@@ -79,7 +88,6 @@ impl Totals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::MetricSlot;
     use crate::stream_info::{ResponseFlags, StreamInfo};
     use proptest::prelude::*;
     use std::time::Instant;
