@@ -53,6 +53,7 @@ fn rewrite(c: &mut Criterion) {
                 authority: None,
                 path: None,
                 expected_timeout_ms: None,
+                trace: None,
                 peer_text: b"203.0.113.7",
                 trusted_proxies: 0,
                 operation: b"shop.default.svc.cluster.local:80/*",

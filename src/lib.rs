@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | 0 | [`limits`], [`ids`] | both |
 //! | 1 | [`http`], [`stream_info`], [`net`], [`metrics`] | data |
-//! | 2 | [`http1`], [`http2`], [`tls`], [`router`], [`access_log`] | data |
+//! | 2 | [`http1`], [`http2`], [`tls`], [`router`], [`access_log`], [`trace`] | data |
 //! | 3 | [`snapshot`] | both: what the two sides exchange |
 //! | 4 | [`upstream`] | data |
 //! | 5 | [`proxy`] | data |
@@ -33,6 +33,7 @@ pub mod http1;
 pub mod http2;
 pub mod router;
 pub mod tls;
+pub mod trace;
 
 pub mod snapshot;
 

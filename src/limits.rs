@@ -131,6 +131,14 @@ pub const ACCESS_LOG_BUFFER_BYTES: usize = 32 * 1024;
 pub const ACCESS_LOG_QUEUE_MAX: usize = 64;
 /// Emptied access log buffers that one worker keeps.
 pub const ACCESS_LOG_SPARE_BUFFERS_MAX: usize = 4;
+/// Spans that a worker gathers before it hands them to the exporter.
+pub const TRACE_BATCH_SPANS: usize = 64;
+/// Batches of spans that may wait for the exporter; when all wait, spans are dropped and counted.
+pub const TRACE_QUEUE_BATCHES_MAX: usize = 128;
+/// Spans from which on the exporter waits for no more before it sends them.
+pub const TRACE_EXPORT_SPANS_MAX: usize = 512;
+/// Exemplars that a worker keeps between two collections; the newest displace the oldest.
+pub const EXEMPLARS_MAX: usize = 256;
 /// Bytes of a file with certificates, a key or revocation lists.
 pub const CREDENTIAL_FILE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of a question to `/explain` of the admin server: a head and its first line.

@@ -30,7 +30,8 @@ use crate::explain::ExplainService;
 use crate::ids::WorkerId;
 use crate::metrics::{ControlStats, LabelTable, SourceLabels, StatsOptions, StatsThread};
 use crate::net::runtime::Driver;
-use crate::snapshot::{Settings, Snapshot};
+use crate::snapshot::{Settings, Snapshot, TelemetryPolicy};
+use crate::trace::{Propagation, SpanExporter, Tracer};
 use crate::validate::ValidateOptions;
 use crate::worker::{self, WorkerConfig, WorkerEvent, WorkerHandle};
 
@@ -158,6 +159,7 @@ pub fn run_until_stopped(
         reading = reloader.compile_again(reading);
     }
     let access_log = start_access_log(options, &stats)?;
+    let (traces, propagation) = start_traces(options, &stats)?;
     let (events_sender, events) = mpsc::channel();
     let connections_max = connections_max(descriptors, cores.len());
     let mut workers = Vec::new();
@@ -168,6 +170,7 @@ pub fn run_until_stopped(
             driver,
             connections_max,
             access_log: access_log.as_ref().map(|writer| writer.handle().sink()),
+            tracer: traces.as_ref().map(|exporter| Tracer { propagation, sink: exporter.sink() }),
             events: events_sender.clone(),
         };
         let (handle, _) = worker::spawn(config)
@@ -273,6 +276,11 @@ pub fn run_until_stopped(
     {
         tracing::warn!("the access log could not be written to its end");
     }
+    if let Some(exporter) = traces
+        && !exporter.shutdown(Duration::from_secs(2))
+    {
+        tracing::warn!("the last spans could not be sent");
+    }
     outcome.map_err(ServerError::from)
 }
 
@@ -362,6 +370,9 @@ fn validate_options(options: &RunOptions) -> ValidateOptions {
 }
 
 fn compile_options(options: &RunOptions) -> CompileOptions {
+    // What Telemetry resources ask for comes over it.
+    let mut telemetry = TelemetryPolicy::default();
+    telemetry.tracing.sampling_ppm = options.tracing.sampling_ppm;
     CompileOptions {
         labels: options.labels.0.clone(),
         namespace: options.namespace.clone(),
@@ -379,6 +390,7 @@ fn compile_options(options: &RunOptions) -> CompileOptions {
             explain_header: options.explain_header,
             proxy_protocol: options.proxy_protocol.clone().unwrap_or_default(),
             hostname: crate::net::hostname().into(),
+            telemetry,
             ..Settings::default()
         },
     }
@@ -413,6 +425,24 @@ fn start_access_log(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The exporter of spans, if there is a collector, and the formats of contexts.
+fn start_traces(
+    options: &RunOptions,
+    stats: &Arc<ControlStats>,
+) -> Result<(Option<SpanExporter>, Propagation), ServerError> {
+    let flags = &options.tracing;
+    let formats: Vec<_> = flags.propagation.iter().map(|format| (*format).into()).collect();
+    let propagation = Propagation::new(&formats);
+    let Some(endpoint) = &flags.otlp else { return Ok((None, propagation)) };
+    let service = flags.service_name.clone().unwrap_or_else(|| {
+        let source = source_labels(options);
+        format!("{}.{}", source.source_workload, source.source_workload_namespace)
+    });
+    let exporter = SpanExporter::start(endpoint.clone(), service, Arc::clone(stats))
+        .map_err(|error| ServerError::System("cannot start the exporter of spans", error))?;
+    Ok((Some(exporter), propagation))
 }
 
 fn admin_config(options: &RunOptions) -> Option<AdminConfig> {

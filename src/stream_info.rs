@@ -156,6 +156,12 @@ pub struct StreamInfo {
     pub metric_slot: MetricSlot,
     /// The latency histogram that this request counts in.
     pub histogram_slot: HistogramSlot,
+    /// Its trace; all zero for none.
+    pub trace_id: [u8; 16],
+    /// Our span in it; all zero for none.
+    pub span_id: [u8; 8],
+    /// Are the spans of its trace kept?
+    pub trace_sampled: bool,
 }
 
 impl StreamInfo {
@@ -185,6 +191,9 @@ impl StreamInfo {
             upstream_local_address: None,
             metric_slot: MetricSlot::UNKNOWN,
             histogram_slot: HistogramSlot::UNROUTED,
+            trace_id: [0; 16],
+            span_id: [0; 8],
+            trace_sampled: false,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use ringress::compile::CompileOptions;
@@ -16,6 +16,7 @@ use ringress::ids::WorkerId;
 use ringress::metrics::LabelTable;
 use ringress::net::runtime::{Driver, DriverChoice};
 use ringress::snapshot::Settings;
+use ringress::trace::{Endpoint, Format, Propagation, SpanExporter, Tracer};
 use ringress::upstream::SharedClusters;
 use ringress::validate::ValidateOptions;
 use ringress::worker::{self, Command, WorkerConfig, WorkerEvent};
@@ -194,13 +195,21 @@ fn manifests(upstream: SocketAddr) -> String {
 }
 
 /// Start one worker with these manifests; where it listens.
-fn start_worker(driver: Driver, directory: &std::path::Path) -> SocketAddr {
+fn start_worker(
+    id: WorkerId,
+    driver: Driver,
+    directory: &std::path::Path,
+    tracer: Option<Tracer>,
+) -> SocketAddr {
     let namespace = "istio-system".to_owned();
     let cluster_domain = "cluster.local".to_owned();
     let labels: BTreeMap<String, String> =
         [("istio".to_owned(), "ingressgateway".to_owned())].into();
     let socket = ringress::net::listener::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("free");
     let address = socket.local_addr().expect("bound");
+    // None of the requests without a decision of their client is sampled.
+    let mut settings = Settings::default();
+    settings.telemetry.tracing.sampling_ppm = 0;
     let reloader = Reloader::new(
         vec![directory.to_owned()],
         ValidateOptions {
@@ -215,7 +224,7 @@ fn start_worker(driver: Driver, directory: &std::path::Path) -> SocketAddr {
             cluster_domain,
             port_map: [(80, address.port())].into(),
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            settings: Settings::default(),
+            settings,
         },
         LabelTable::shared(),
     );
@@ -223,11 +232,12 @@ fn start_worker(driver: Driver, directory: &std::path::Path) -> SocketAddr {
     assert_eq!(reading.errors(), 0, "{:?}", reading.diagnostics);
     let (events, reports) = mpsc::channel();
     let config = WorkerConfig {
-        id: WorkerId(0),
+        id,
         core: None,
         driver,
         connections_max: 100,
         access_log: None,
+        tracer,
         events,
     };
     let (handle, _) = worker::spawn(config).expect("a thread");
@@ -243,24 +253,18 @@ fn start_worker(driver: Driver, directory: &std::path::Path) -> SocketAddr {
     address
 }
 
-#[test]
-fn a_request_allocates_nothing() {
+/// Requests with what they are called and how often they are sent.
+type Cases<'c> = [(&'c str, &'c str, usize)];
+
+/// Serve `cases` by a worker of this number in steady state: none of them may allocate.
+fn none_allocates(id: u32, tracer: Option<Tracer>, cases: &Cases<'_>) {
     let directory = tempfile::TempDir::new().expect("a directory");
     std::fs::write(directory.path().join("all.yaml"), manifests(upstream())).expect("written");
     let (driver, _) = Driver::choose(DriverChoice::Auto).expect("one of them");
-    let address = start_worker(driver, directory.path());
-    let worker = thread_named("worker-0");
+    let address = start_worker(WorkerId(id), driver, directory.path(), tracer);
+    let worker = thread_named(&format!("worker-{id}"));
     let mut client = TcpStream::connect(address).expect("it listens");
     client.set_nodelay(true).expect("settable");
-    let get = "GET /some/path?with=query HTTP/1.1\r\nHost: hello.com\r\nUser-Agent: test\r\n\
-               Accept: */*\r\nCookie: a=b\r\n\r\n";
-    let post = format!(
-        "POST /some/path HTTP/1.1\r\nHost: hello.com\r\nContent-Length: 100\r\n\r\n{}",
-        "x".repeat(100)
-    );
-    let policy = "GET /policy/x?y HTTP/1.1\r\nHost: hello.com\r\nX-User: jason\r\nX-Gone: 1\r\n\
-                  Origin: https://a.com\r\n\r\n";
-    let regex = "GET /regex/a/b?c HTTP/1.1\r\nHost: hello.com\r\n\r\n";
     let mut buffer = Vec::new();
     let mut ask = |request: &str, times: usize| {
         for _ in 0..times {
@@ -270,17 +274,15 @@ fn a_request_allocates_nothing() {
         }
     };
     // The counter counts: the first requests fill the pools.
-    assert_ne!(allocations(worker, || ask(get, 1)), 0, "the first request allocates");
+    let first = cases.first().expect("a case").1;
+    assert_ne!(allocations(worker, || ask(first, 1)), 0, "the first request allocates");
     PLACES.lock().expect("not poisoned").clear();
-    ask(get, 250);
-    ask(&post, 250);
-    ask(policy, 250);
-    ask(regex, 250);
-    for (what, request, times) in
-        [("GET", get, 2000), ("POST", &post, 500), ("policy", policy, 500), ("regex", regex, 500)]
-    {
+    for (_, request, _) in cases {
+        ask(request, 250);
+    }
+    for (what, request, times) in cases {
         let count = allocations(worker, || {
-            ask(request, times);
+            ask(request, *times);
             // What the worker does by the clock, once a second at most, is in it.
             std::thread::sleep(Duration::from_millis(1200));
             ask(request, 1);
@@ -288,4 +290,45 @@ fn a_request_allocates_nothing() {
         let places = PLACES.lock().expect("not poisoned").join("\n");
         assert_eq!(count, 0, "{count} allocations in {times} {what} requests:\n{places}");
     }
+}
+
+/// What contexts are read and written with, before a collector that is not there.
+fn tracer() -> Tracer {
+    let endpoint = Endpoint::parse("http://127.0.0.1:9").expect("an address");
+    let exporter = SpanExporter::start(endpoint, "test".to_owned(), Arc::default());
+    let sink = exporter.expect("a thread").sink();
+    Tracer { propagation: Propagation::new(&[Format::W3c, Format::B3]), sink }
+}
+
+/// One test, for what it counts is of the process.
+#[test]
+fn a_request_allocates_nothing() {
+    let get = "GET /some/path?with=query HTTP/1.1\r\nHost: hello.com\r\nUser-Agent: test\r\n\
+               Accept: */*\r\nCookie: a=b\r\n\r\n";
+    let post = format!(
+        "POST /some/path HTTP/1.1\r\nHost: hello.com\r\nContent-Length: 100\r\n\r\n{}",
+        "x".repeat(100)
+    );
+    let policy = "GET /policy/x?y HTTP/1.1\r\nHost: hello.com\r\nX-User: jason\r\nX-Gone: 1\r\n\
+                  Origin: https://a.com\r\n\r\n";
+    let regex = "GET /regex/a/b?c HTTP/1.1\r\nHost: hello.com\r\n\r\n";
+    none_allocates(
+        0,
+        None,
+        &[("GET", get, 2000), ("POST", &post, 500), ("policy", policy, 500), ("regex", regex, 500)],
+    );
+
+    let traced = "GET /a HTTP/1.1\r\nHost: hello.com\r\ntracestate: a=b\r\n\
+                  traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00\r\n\r\n";
+    let by_b3 = "GET /a HTTP/1.1\r\nHost: hello.com\r\nx-b3-sampled: 0\r\n\
+                 x-b3-traceid: b7ad6b7169203331\r\nx-b3-spanid: b7ad6b7169203331\r\n\r\n";
+    none_allocates(
+        1,
+        Some(tracer()),
+        &[
+            ("untraced GET", get, 500),
+            ("traced GET", traced, 500),
+            ("GET traced by B3", by_b3, 500),
+        ],
+    );
 }

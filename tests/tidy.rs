@@ -154,6 +154,9 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("hickory_resolver", &["control/dns/lookup.rs"]),
     ("notify", &["control/", "server.rs"]),
     ("clap", &["cli.rs", "cli/"]),
+    ("opentelemetry_proto", &["trace/otlp.rs"]),
+    ("prost", &["trace/otlp.rs"]),
+    ("hyper", &["trace/"]),
 ];
 
 fn confinement_violations(sources: &[Source]) -> Vec<String> {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
+use data_encoding::HEXLOWER;
+
 use crate::http::RequestHead;
 use crate::limits::{ACCESS_LOG_BUFFER_BYTES, ACCESS_LOG_SPARE_BUFFERS_MAX};
 use crate::metrics::ControlStats;
@@ -75,13 +77,15 @@ impl AccessLogSink {
     }
 
     /// Copy what a line, or the filter, needs of the request; nothing when requests are not logged. The
-    /// same policy must be given to [`AccessLogSink::record`].
+    /// same policy must be given to [`AccessLogSink::record`]. `trace_id` is that of the trace which the request
+    /// was made part of; all zero: none, the client's is shown.
     #[inline]
     pub fn capture(
         &self,
         policy: &AccessLogPolicy,
         fields: &mut RequestFields,
         head: &RequestHead<'_>,
+        trace_id: [u8; 16],
     ) {
         if !self.is_on(policy) {
             fields.clear();
@@ -91,7 +95,13 @@ impl AccessLogSink {
         if let Some(template) = self.lines_of.template() {
             fields.capture_first(head, template.request_headers());
             if template.wants_trace_id() {
-                fields.capture_trace_id(head);
+                if trace_id == [0; 16] {
+                    fields.capture_trace_id(head);
+                } else {
+                    let mut digits = [0; 32];
+                    HEXLOWER.encode_mut(&trace_id, &mut digits);
+                    fields.set_trace_id(&digits);
+                }
             }
         }
         if let Some(filter) = self.settings.filter(policy) {

@@ -13,7 +13,9 @@ use crate::control::dns::{DnsOptions, Families};
 use crate::control::reload::Reloader;
 use crate::metrics::LabelTable;
 use crate::net::runtime::DriverChoice;
+use crate::snapshot::telemetry::PPM;
 use crate::snapshot::{ProxyProtocolPorts, Settings};
+use crate::trace::{Endpoint, Format};
 use crate::validate::ValidateOptions;
 
 /// Port of DNS servers.
@@ -123,6 +125,10 @@ pub struct RunOptions {
     #[command(flatten)]
     pub access_log_lines: AccessLogFlags,
 
+    /// Where requests are traced to.
+    #[command(flatten)]
+    pub tracing: TracingFlags,
+
     /// Tell clients in `x-ringress-reason` why an answer is the gateway's own (404, 503, redirects, …).
     /// Responses of upstreams never get it.
     #[arg(long)]
@@ -155,6 +161,54 @@ pub struct RunOptions {
     /// Open none of these ports.
     #[arg(long, conflicts_with = "admin_only")]
     pub no_admin: bool,
+}
+
+/// What `ringress run` is told about traces.
+#[derive(Clone, Debug, Args)]
+pub struct TracingFlags {
+    /// Collector of spans by OTLP over HTTP (protobuf), such as http://collector:4318. Default: no spans, and
+    /// trace contexts of clients pass as they came.
+    #[arg(long = "tracing-otlp", value_name = "URL", value_parser = Endpoint::parse)]
+    pub otlp: Option<Endpoint>,
+
+    /// Formats in which trace contexts are read and written; when a client sends several that differ, the
+    /// first one here counts.
+    #[arg(
+        long = "tracing-propagation",
+        value_enum,
+        value_name = "FORMAT,…",
+        value_delimiter = ',',
+        default_value = "w3c"
+    )]
+    pub propagation: Vec<PropagationFormat>,
+
+    /// How many of the requests whose client did not decide are sampled, per cent, where no Telemetry
+    /// resource says it (`randomSamplingPercentage`).
+    #[arg(long = "tracing-sampling", value_name = "PERCENT", default_value = "1",
+          value_parser = parse_percentage)]
+    pub sampling_ppm: u32,
+
+    /// The service that spans are of. Default: `istio-ingressgateway.` and the gateway's namespace.
+    #[arg(long = "tracing-service-name", value_name = "NAME")]
+    pub service_name: Option<String>,
+}
+
+/// A value of `--tracing-propagation`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PropagationFormat {
+    /// `traceparent` and `tracestate` of W3C Trace Context.
+    W3c,
+    /// `x-b3-traceid` and its like, or `b3`.
+    B3,
+}
+
+impl From<PropagationFormat> for Format {
+    fn from(format: PropagationFormat) -> Format {
+        match format {
+            PropagationFormat::W3c => Format::W3c,
+            PropagationFormat::B3 => Format::B3,
+        }
+    }
 }
 
 /// What `ringress run` is told about names of services.
@@ -321,6 +375,14 @@ fn parse_port_map(text: &str) -> Result<(u16, u16), String> {
     Ok((port(number)?, port(target)?))
 }
 
+/// A percentage in millionths.
+fn parse_percentage(text: &str) -> Result<u32, String> {
+    let percentage = text.parse().ok().filter(|percentage| (0.0..=100.0).contains(percentage));
+    let percentage: f64 =
+        percentage.ok_or_else(|| format!("`{text}` is not a percentage from 0 to 100"))?;
+    Ok((percentage * f64::from(PPM) / 100.0).round() as u32)
+}
+
 /// `10.0.0.10`, `10.0.0.10:5353`, `[fd00::1]:5353`.
 fn parse_dns_server(text: &str) -> Result<SocketAddr, String> {
     let bare = || text.parse().map(|address: IpAddr| SocketAddr::new(address, DNS_PORT));
@@ -372,6 +434,17 @@ mod tests {
         assert!(some.include(&[443]) && some.include(&[8080, 80]) && !some.include(&[8080]));
         for wrong in ["", "80,", "0", "70000", "http", "-1"] {
             assert!(parse_proxy_protocol(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn percentages_are_read_in_millionths() {
+        for (text, ppm) in [("0", 0), ("1", 10_000), ("0.01", 100), ("33.3333", 333_333)] {
+            assert_eq!(parse_percentage(text), Ok(ppm), "{text}");
+        }
+        assert_eq!(parse_percentage("100"), Ok(PPM));
+        for bad in ["", "-1", "100.1", "NaN", "inf", "1%"] {
+            assert!(parse_percentage(bad).is_err(), "{bad}");
         }
     }
 

@@ -1,8 +1,8 @@
-//! Numbers that no worker counts: reloads and the access log's writer. Rarely written, so atomics.
+//! Numbers that no worker counts: reloads, the access log's writer, the exporter of spans. Rarely written, so atomics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Shared by the control thread, the access log writer and the stats thread.
+/// Shared by the control thread, the access log writer, the exporter of spans and the stats thread.
 #[derive(Debug, Default)]
 pub struct ControlStats {
     /// Configurations that were published.
@@ -29,6 +29,12 @@ pub struct ControlStats {
     pub access_log_lost: AtomicU64,
     /// Failed writes and openings of the access log.
     pub access_log_errors: AtomicU64,
+    /// Spans that the collector took.
+    pub trace_spans_exported: AtomicU64,
+    /// Spans that it did not get or did not take.
+    pub trace_spans_dropped: AtomicU64,
+    /// Tries to send spans that failed.
+    pub trace_export_failures: AtomicU64,
 }
 
 impl ControlStats {

@@ -4,9 +4,10 @@
 //! atomics, no strings, no hashing. The control side gives the indices meaning in a [`LabelTable`].
 //! One stats thread swaps the workers' shards for empty ones, adds them up and renders the total.
 //!
-//! Reading order: `labels`, `buckets`, `series`, `tcp_series`, `counters`, `shard`, `latency_counts`,
-//! `history`, `totals`, `stats_thread`, `prometheus`. Adding a label to an Istio metric costs one series per value of it in every
-//! worker; adding a counter costs one field in `counters` and one name in `names`.
+//! Reading order: `labels`, `buckets`, `series`, `tcp_series`, `exemplars`, `counters`, `shard`,
+//! `latency_counts`, `history`, `totals`, `stats_thread`, `prometheus`. Adding a label to an Istio metric costs
+//! one series per value of it in every worker; adding a counter costs one field in `counters` and one name
+//! in `names`.
 //!
 //! No network, no files and no runtime here, and nothing reads a request but through
 //! [`crate::stream_info::StreamInfo`].
@@ -14,6 +15,7 @@
 pub mod buckets;
 pub mod control_stats;
 pub mod counters;
+pub mod exemplars;
 pub mod history;
 pub mod labels;
 pub mod latency_counts;
@@ -28,6 +30,7 @@ pub mod totals;
 
 pub use control_stats::ControlStats;
 pub use counters::{WorkerCounters, WorkerGauges};
+pub use exemplars::Exemplar;
 pub use labels::{HistogramKey, LabelTable, MetricLabels, SharedLabels, SourceLabels};
 pub use overrides::{FamilyOverride, MetricOverrides, TagOverride};
 pub use shard::{MetricsShard, WorkerMetrics};

@@ -155,6 +155,12 @@ metrics! {
         "Access log lines that could not be written.";
     ACCESS_LOG_ERRORS = Counter "ringress_access_log_write_errors_total",
         "Writes and openings of the access log that failed.";
+    TRACE_SPANS_EXPORTED = Counter "ringress_trace_spans_exported_total",
+        "Spans that the collector took.";
+    TRACE_SPANS_DROPPED = Counter "ringress_trace_spans_dropped_total",
+        "Spans dropped because the collector was away, too slow, or refused them.";
+    TRACE_EXPORT_FAILURES = Counter "ringress_trace_export_failures_total",
+        "Tries to send spans to the collector that failed.";
 }
 
 #[cfg(test)]

@@ -233,6 +233,9 @@ fn control(out: &mut String, collected: &Collected<'_>) {
         (names::ACCESS_LOG_WRITTEN, &stats.access_log_written),
         (names::ACCESS_LOG_LOST, &stats.access_log_lost),
         (names::ACCESS_LOG_ERRORS, &stats.access_log_errors),
+        (names::TRACE_SPANS_EXPORTED, &stats.trace_spans_exported),
+        (names::TRACE_SPANS_DROPPED, &stats.trace_spans_dropped),
+        (names::TRACE_EXPORT_FAILURES, &stats.trace_export_failures),
     ] {
         head(out, metric);
         sample(out, metric.name, "", value.load(Ordering::Relaxed));

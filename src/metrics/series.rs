@@ -13,7 +13,7 @@ const GRPC_UNKNOWN: u8 = 2;
 
 /// Code, flags, protocol and gRPC status in one integer, so that telling series apart is one
 /// comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SeriesKey(u64);
 
 impl SeriesKey {

@@ -8,6 +8,7 @@ use crate::ids::{MetricSlot, WorkerId};
 use crate::stream_info::{ResponseFlags, StreamInfo};
 
 use super::counters::{WorkerCounters, WorkerGauges};
+use super::exemplars::RecentExemplars;
 use super::series::SeriesTable;
 use super::tcp_series::{TcpSeries, TcpSeriesTable};
 
@@ -61,6 +62,7 @@ pub struct MetricsShard {
     pub gauges: WorkerGauges,
     pub(super) series: SeriesTable,
     pub(super) tcp: TcpSeriesTable,
+    pub(super) exemplars: RecentExemplars,
     /// Index: `HistogramSlot`.
     pub(super) routes: Vec<Option<RouteNumbers>>,
     pub(super) changed_routes: Vec<u32>,
@@ -75,6 +77,7 @@ impl MetricsShard {
             gauges: WorkerGauges::default(),
             series: SeriesTable::default(),
             tcp: TcpSeriesTable::default(),
+            exemplars: RecentExemplars::default(),
             routes: Vec::new(),
             changed_routes: Vec::new(),
         })
@@ -91,6 +94,8 @@ impl MetricsShard {
     pub fn record_request(&mut self, info: &StreamInfo) {
         if !self.series.record(info) {
             self.counters.series_overflow += 1;
+        } else if info.trace_sampled {
+            self.exemplars.record(info);
         }
         let latency_us = info.duration_us.clamp(1, LATENCY_US_MAX);
         let slot = info.histogram_slot.index();

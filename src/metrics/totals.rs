@@ -2,12 +2,13 @@
 
 use hdrhistogram::Histogram;
 
-use crate::ids::{HistogramSlot, WorkerId};
+use crate::ids::{HistogramSlot, MetricSlot, WorkerId};
 
 use super::counters::{WorkerCounters, WorkerGauges};
+use super::exemplars::{Exemplar, Exemplars};
 use super::history::History;
 use super::labels::{HistogramKey, LabelTable};
-use super::series::SeriesTable;
+use super::series::{SeriesKey, SeriesTable};
 use super::shard::{MetricsShard, latency_histogram};
 use super::tcp_series::TcpSeriesTable;
 
@@ -20,6 +21,7 @@ pub struct Totals {
     pub tcp: TcpSeriesTable,
     /// Counters, summed over the workers.
     pub counters: WorkerCounters,
+    exemplars: Exemplars,
     workers: Vec<(WorkerId, WorkerGauges)>,
     histograms: Vec<Option<Histogram<u64>>>,
     /// The same requests by time.
@@ -36,6 +38,7 @@ impl Totals {
     pub fn absorb(&mut self, shard: &mut MetricsShard) {
         shard.series.drain_into(&mut self.series);
         shard.tcp.drain_into(&mut self.tcp);
+        self.exemplars.absorb(&mut shard.exemplars);
         self.counters.add(&std::mem::take(&mut shard.counters));
         self.set_gauges(shard.worker(), shard.gauges);
         if self.histograms.len() < shard.routes.len() {
@@ -54,6 +57,12 @@ impl Totals {
             step.add_classes(&std::mem::take(&mut filled.classes));
             filled.latencies.reset();
         }
+    }
+
+    /// The newest traced request of a bucket of `istio_request_duration_milliseconds` (an index as in
+    /// [`super::buckets`]), if one fell into it.
+    pub fn exemplar(&self, slot: MetricSlot, key: SeriesKey, bucket: usize) -> Option<Exemplar> {
+        self.exemplars.get(slot, key, bucket)
     }
 
     fn set_gauges(&mut self, worker: WorkerId, gauges: WorkerGauges) {
@@ -84,7 +93,6 @@ impl Totals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::MetricSlot;
     use crate::stream_info::{ResponseFlags, StreamInfo};
     use proptest::prelude::*;
     use std::time::Instant;

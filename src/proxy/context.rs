@@ -18,6 +18,7 @@ use crate::net::{BufferPool, FuturePool, PipePool};
 use crate::snapshot::Snapshot;
 use crate::stream_info::StreamInfo;
 use crate::tls::TlsPools;
+use crate::trace::Tracer;
 use crate::upstream::ClusterStates;
 
 /// Scratches kept when free.
@@ -127,6 +128,8 @@ pub struct WorkerContext {
     pub metrics: WorkerMetrics,
     /// Where access log lines go; none when the log is off.
     pub access_log: RefCell<Option<AccessLogSink>>,
+    /// What requests are traced with; none when traces are off.
+    pub tracer: RefCell<Option<Tracer>>,
     /// Randomness for balancing and request ids (not for secrets).
     pub random: RefCell<fastrand::Rng>,
     /// The time.
@@ -176,6 +179,7 @@ impl WorkerContext {
             pipes: PipePool::default(),
             metrics: WorkerMetrics::new(id),
             access_log: RefCell::new(access_log),
+            tracer: RefCell::new(None),
             random: RefCell::new(fastrand::Rng::new()),
             clock: WorkerClock::new(),
             downstreams: DownstreamTable::default(),

@@ -21,6 +21,7 @@ use super::receiver::Receiver;
 use super::request::{self, Decision, Plan};
 use super::request_body::{self, Progress, RequestBody};
 use super::scratch::Scratch;
+use super::trace;
 use crate::http1::{HeadScanner, RequestError};
 use crate::http2;
 use crate::net::{Buffer, FuturePool, PooledFuture, Stream};
@@ -264,6 +265,7 @@ fn finish(
         let line = super::record::line_context(snapshot, info, connection, failure, response);
         sink.record(&snapshot.settings.telemetry.access_log, info, &scratch.fields, &line);
     }
+    trace::finish(context, connection, scratch, replica);
 }
 
 /// Let the client read the last response before the connection goes: end our side, then take what

@@ -9,7 +9,8 @@
 //! 7. [`http2_connection`]: the streams of a client's HTTP/2 connection; [`tls_connection`]: which
 //!    server a client asks for; [`grpc_web`]: gRPC-Web in and out; [`tcp`]: a connection that is routed as
 //!    a whole;
-//! 8. [`local_reply`], [`error`], [`reason`]: what the gateway answers itself.
+//! 8. [`local_reply`], [`error`], [`reason`]: what the gateway answers itself;
+//! 9. [`record`], [`trace`]: what is told of a request when it has ended.
 //!
 //! Nothing here may block, lock, allocate per request, or know a manifest.
 
@@ -46,6 +47,7 @@ pub mod rewrite;
 pub mod scratch;
 pub mod tcp;
 pub mod tls_connection;
+pub mod trace;
 pub mod tunnel;
 pub mod upstream_head;
 

@@ -16,6 +16,7 @@ use super::reason;
 use super::redirect::write_location;
 use super::rewrite;
 use super::scratch::Scratch;
+use super::trace;
 use super::upstream_head::{self, Forwarded, format_request_id, write_upstream_head};
 use crate::http::{BodyLength, RequestHead, Version, path};
 use crate::http1::{self, HeaderStorage, ParsedRequest};
@@ -23,6 +24,7 @@ use crate::ids::{ClusterId, RouteId};
 use crate::router::{Lookup, weighted};
 use crate::snapshot::{Forward, HashKey, RouteAction, Serves, Snapshot};
 use crate::stream_info::ResponseFlags;
+use crate::trace::span::bounded_text;
 
 /// What a complete head asks for, and what of it matters after the head is gone.
 #[derive(Clone, Copy, Debug)]
@@ -113,9 +115,12 @@ pub fn prepare(
     scratch.info.version = if downstream.http2 { Version::Http2 } else { head.version };
     scratch.info.request_bytes = parsed.head_bytes as u64;
     let replica = Rc::clone(&context.replica.borrow());
+    trace::begin(context, head, &replica.snapshot, scratch);
     let policy = &replica.snapshot.settings.telemetry.access_log;
     match context.access_log.borrow().as_ref() {
-        Some(sink) => sink.capture(policy, &mut scratch.fields, head),
+        Some(sink) => {
+            sink.capture(policy, &mut scratch.fields, head, scratch.info.trace_id);
+        }
         None => scratch.fields.clear(),
     }
     match route(context, downstream, &parsed, &replica, scratch) {
@@ -144,6 +149,8 @@ pub fn begin_record(context: &WorkerContext, scratch: &mut Scratch, started: Ins
     scratch.tried.clear();
     scratch.transport_failure.clear();
     scratch.response_edits.clear();
+    scratch.trace = None;
+    scratch.span = None;
     scratch.timeout_ms = None;
     scratch.delay_ms = 0;
     scratch.hash = None;
@@ -244,6 +251,7 @@ fn route(
         authority: None,
         path: None,
         expected_timeout_ms: None,
+        trace: scratch.trace.as_ref(),
     };
     let (position, destination) = match &route.action {
         RouteAction::Forward(Forward::One(only)) => (0, Some(only)),
@@ -319,6 +327,9 @@ fn route(
     let per_try_ms = policy.and_then(|policy| policy.retries.per_try_timeout_ms);
     forwarded.expected_timeout_ms = per_try_ms.or(scratch.timeout_ms);
     let mut written = write_upstream_head(&mut scratch.request, parsed, &head, &forwarded);
+    if let Some(span) = &mut scratch.span {
+        span.request_id = bounded_text(&format_request_id(request_id));
+    }
     if context.is_logging(&replica.snapshot) {
         scratch.fields.set_request_id(&format_request_id(request_id));
         let forwarded_for = scratch.request.get(written.forwarded_for).unwrap_or_default();

@@ -3,6 +3,7 @@
 use super::header_edits::ResponseEdits;
 use crate::access_log::RequestFields;
 use crate::stream_info::StreamInfo;
+use crate::trace::{Span, TraceContext};
 
 /// What one request writes to while it is served. Pooled: its vectors keep their capacity.
 pub struct Scratch {
@@ -44,6 +45,10 @@ pub struct Scratch {
     pub fields: RequestFields,
     /// What the TLS of the last attempt said when it failed (`%UPSTREAM_TRANSPORT_FAILURE_REASON%`).
     pub transport_failure: String,
+    /// The place of the request in a trace; none when traces are off.
+    pub trace: Option<TraceContext>,
+    /// What its span will tell, when it is sampled.
+    pub span: Option<Box<Span>>,
     /// Positions of the endpoints tried.
     pub tried: Vec<usize>,
 }
@@ -70,6 +75,8 @@ impl Scratch {
             spare: Vec::new(),
             fields: RequestFields::default(),
             transport_failure: String::new(),
+            trace: None,
+            span: None,
             tried: Vec::with_capacity(4),
         }
     }

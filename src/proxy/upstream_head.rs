@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::http::{BodyLength, HeaderField, KnownHeader, RequestHead, Scheme};
 use crate::http1::encode::write_field;
 use crate::http1::{self, ParsedRequest};
+use crate::trace::TraceContext;
 
 /// Where in the upstream head things stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct Forwarded<'a> {
     pub client_certificate: Option<&'a [u8]>,
     /// `x-envoy-expected-rq-timeout-ms`.
     pub expected_timeout_ms: Option<u64>,
+    /// The place of the request in a trace; none: what the client said of it passes.
+    pub trace: Option<&'a TraceContext>,
 }
 
 /// Write the head that goes upstream, from parsed parts: what is end-to-end of the client's fields
@@ -86,6 +89,7 @@ pub fn write_upstream_head(
             known => {
                 if parsed.connection_nominated.contains(field)
                     || known == KnownHeader::Other && http1::is_proxy_field(field.name)
+                    || forwarded.trace.is_some_and(|trace| trace.propagation.replaces(field, trace))
                 {
                     continue;
                 }
@@ -133,6 +137,9 @@ pub fn write_upstream_head(
     out.extend_from_slice(b"\r\nx-request-id: ");
     out.extend_from_slice(&format_request_id(forwarded.request_id));
     out.extend_from_slice(b"\r\n");
+    if let Some(trace) = forwarded.trace {
+        trace.propagation.write(out, trace);
+    }
     if !forwarded.operation.is_empty() {
         write_field(out, b"x-envoy-decorator-operation", forwarded.operation);
     }
@@ -272,6 +279,7 @@ mod tests {
             authority: None,
             path: None,
             expected_timeout_ms: None,
+            trace: None,
         };
         let mut out = Vec::new();
         let head = RequestHead { scheme: scheme(&parsed.head, trusted_proxies), ..parsed.head };

@@ -19,6 +19,7 @@ use crate::net::oneshot;
 use crate::net::runtime::{self, Driver, RuntimeError};
 use crate::proxy::{ChainSlots, ListenerSlot, Replica, WorkerContext};
 use crate::snapshot::Snapshot;
+use crate::trace::Tracer;
 use crate::upstream::{ClusterStates, SharedClusters};
 
 /// Access log lines wait at most this long on the worker.
@@ -42,6 +43,8 @@ pub struct WorkerConfig {
     pub connections_max: usize,
     /// Where its access log lines go.
     pub access_log: Option<AccessLogSink>,
+    /// What it traces requests with.
+    pub tracer: Option<Tracer>,
     /// Where it reports.
     pub events: mpsc::Sender<WorkerEvent>,
 }
@@ -83,8 +86,9 @@ struct Listeners {
 }
 
 async fn worker(config: WorkerConfig, mailbox: Mailbox) -> io::Result<usize> {
-    let WorkerConfig { id, driver, connections_max, access_log, events, .. } = config;
+    let WorkerConfig { id, driver, connections_max, access_log, tracer, events, .. } = config;
     let context = WorkerContext::new(id, driver, access_log);
+    context.tracer.replace(tracer);
     let listeners = Rc::new(RefCell::new(Listeners::default()));
     crate::net::spawn(tick(Rc::clone(&context)));
     crate::net::spawn(expire_requests(Rc::clone(&context)));
@@ -128,6 +132,9 @@ async fn worker(config: WorkerConfig, mailbox: Mailbox) -> io::Result<usize> {
     .await?;
     if let Some(sink) = context.access_log.borrow_mut().as_mut() {
         sink.flush();
+    }
+    if let Some(tracer) = context.tracer.borrow_mut().as_mut() {
+        tracer.sink.flush();
     }
     Ok(cut)
 }
@@ -268,6 +275,9 @@ async fn tick(context: Rc<WorkerContext>) {
             }
             None => 0,
         };
+        if let Some(tracer) = context.tracer.borrow_mut().as_mut() {
+            tracer.sink.flush();
+        }
         if dropped > 0 {
             context.count(|counters, _| counters.access_log_dropped += dropped);
         }

@@ -12,7 +12,7 @@
 //! TLS of clients → `tls` (which server, whose certificate), `tls_settings` (what it is made of),
 //! `tls_clients` (whose certificate of theirs is good), `tls_handshakes` (what does not come), `tls_routes`, `tls_http2`, `tls_drain`, `websocket_tls`, `curl`; TLS to upstreams →
 //! `upstream_tls`, `upstream_tls_settings`; the life of the process → `lifecycle`, `reload`, and what a reload
-//! leaves alone → `undisturbed`. No test asserts a time.
+//! leaves alone → `undisturbed`; trace contexts and spans → `traces`. No test asserts a time.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` says what modules share")]
 
@@ -64,6 +64,7 @@ mod tls_handshakes;
 mod tls_http2;
 mod tls_routes;
 mod tls_settings;
+mod traces;
 mod undisturbed;
 mod unusual_requests;
 mod upstream_faults;
