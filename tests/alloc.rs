@@ -195,7 +195,12 @@ fn manifests(upstream: SocketAddr) -> String {
 }
 
 /// Start one worker with these manifests; where it listens.
-fn start_worker(driver: Driver, directory: &std::path::Path, tracer: Option<Tracer>) -> SocketAddr {
+fn start_worker(
+    id: WorkerId,
+    driver: Driver,
+    directory: &std::path::Path,
+    tracer: Option<Tracer>,
+) -> SocketAddr {
     let namespace = "istio-system".to_owned();
     let cluster_domain = "cluster.local".to_owned();
     let labels: BTreeMap<String, String> =
