@@ -144,6 +144,7 @@ mod tests {
                 request: (step % 2) as u32,
                 found_idle: true,
                 status: 200,
+                body_bytes: 0,
             });
         }
         recorder.finish(4 * SECOND).0

@@ -87,7 +87,8 @@ fn counts(run: &RunResult) -> String {
         row(&format!("– {kind}"), show_count(*count), meaning.to_owned());
     }
     row("not sent", show_count(counts.unstarted), String::new());
-    row("bytes received", show_count(counts.bytes), String::new());
+    let bodies = format!("{} of bodies", show_count(counts.body_bytes));
+    row("bytes received", show_count(counts.bytes), bodies);
     row("connections opened", show_count(counts.connections), String::new());
     for (status, count) in &counts.statuses {
         row(&format!("status {status}"), show_count(*count), String::new());

@@ -141,8 +141,11 @@ pub(crate) struct Counts {
     pub(crate) lower_bounds: u64,
     /// Connections opened.
     pub(crate) connections: u64,
-    /// Bytes of the completed responses.
+    /// Bytes that came on the connections in the measured time, with heads and framing, without those of TLS.
     pub(crate) bytes: u64,
+    /// Bytes of the bodies of completed responses.
+    #[serde(default)]
+    pub(crate) body_bytes: u64,
     /// How often each status came.
     pub(crate) statuses: BTreeMap<u16, u64>,
 }
@@ -161,6 +164,7 @@ impl Counts {
             lower_bounds: tally.lower_bounds,
             connections: tally.connections,
             bytes: tally.bytes,
+            body_bytes: tally.body_bytes,
             statuses: tally.statuses.iter().copied().collect(),
         }
     }

@@ -82,6 +82,7 @@ fn play(server: &Server, run: &Run) -> Tally {
                 request: 0,
                 found_idle,
                 status: 200,
+                body_bytes: 0,
             };
             recorder.completed(&exchange);
             if let Some(job) = dispatcher.free(slot, now) {

@@ -63,8 +63,9 @@ pub(crate) fn show(run: &RunResult) -> String {
         line(format!("  Not sent   {:>12}", show_count(counts.unstarted)));
     }
     line(format!(
-        "  Received   {:>12} bytes, {} connections opened",
+        "  Received   {:>12} bytes, {} of bodies; {} connections opened",
         show_count(counts.bytes),
+        show_count(counts.body_bytes),
         show_count(counts.connections)
     ));
     let statuses: Vec<_> = counts

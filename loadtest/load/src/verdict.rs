@@ -21,13 +21,13 @@ pub(crate) fn findings(run: &RunResult) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut find = |gravity, text: String| findings.push(Finding { gravity, text });
     let open = run.plan.model == "open";
-    if run.counts.offered == 0 {
-        find(Gravity::Invalid, "nothing was measured: no request fell due".to_owned());
-        return findings;
-    }
     if run.interrupted {
         let seconds = run.measured_seconds;
         find(Gravity::Note, format!("the run was ended after {seconds:.1} measured seconds"));
+    }
+    if run.counts.offered == 0 {
+        find(Gravity::Invalid, "nothing was measured: no request fell due".to_owned());
+        return findings;
     }
 
     for (index, worker) in run.workers.iter().enumerate() {

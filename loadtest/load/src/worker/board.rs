@@ -120,7 +120,7 @@ impl Board {
     /// From now on requests fall due.
     pub(super) fn begin(&self, schedule: Schedule, mut recorder: Recorder<Handover>) {
         for (began, done) in self.opened_early.take() {
-            recorder.connected(began, done);
+            recorder.connected(began, done, self.plan.keep_alive);
         }
         *self.recorder.borrow_mut() = Some(recorder);
         self.dispatcher.borrow_mut().begin(schedule);
@@ -291,11 +291,13 @@ impl Board {
         }
     }
 
-    pub(super) fn completed(&self, exchange: &Exchange, bytes: usize) {
-        self.record(|recorder| {
-            recorder.completed(exchange);
-            recorder.received(bytes, exchange.done);
-        });
+    pub(super) fn completed(&self, exchange: &Exchange) {
+        self.record(|recorder| recorder.completed(exchange));
+    }
+
+    /// Bytes of a connection came, without those of TLS.
+    pub(super) fn received(&self, bytes: usize, now: Nanos) {
+        self.record(|recorder| recorder.received(bytes, now));
     }
 
     pub(super) fn failed(&self, job: &Job, now: Nanos, kind: Failure, status: Option<u16>) {
@@ -305,7 +307,7 @@ impl Board {
     /// A connection was opened.
     pub(super) fn connected(&self, began: Nanos, now: Nanos) {
         match self.recorder.borrow_mut().as_mut() {
-            Some(recorder) => recorder.connected(began, now),
+            Some(recorder) => recorder.connected(began, now, self.plan.keep_alive),
             None => self.opened_early.borrow_mut().push((began, now)),
         }
     }

@@ -6,7 +6,7 @@ use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
 
 use super::board::Board;
-use super::connect::{connect, has_ended};
+use super::connect::{Idle, connect, look};
 use super::tls_stream::TlsStream;
 use crate::failure::Failure;
 
@@ -44,11 +44,11 @@ pub(super) async fn open(board: &Board) -> Result<Transport, Failure> {
 }
 
 impl Transport {
-    /// Has the peer ended the connection while nothing was under way?
-    pub(super) fn has_ended(&self) -> bool {
+    /// Looks at the connection while nothing is under way on it.
+    pub(super) fn look(&mut self) -> Idle {
         match self {
-            Transport::Clear(stream) => has_ended(stream),
-            Transport::Tls(stream) => has_ended(stream.socket()),
+            Transport::Clear(stream) => look(stream),
+            Transport::Tls(stream) => stream.look(),
         }
     }
 
