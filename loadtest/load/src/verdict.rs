@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::record::Measure;
 use crate::result::{Finding, Gravity, RunResult};
-use crate::units::{show_count, show_nanos};
+use crate::units::show_count;
 
 /// A worker that ran for so much of the time had no time left.
 const BUSY: f64 = 0.95;
@@ -129,8 +129,8 @@ fn lateness(run: &RunResult, find: &mut impl FnMut(Gravity, String)) {
             let text = format!(
                 "the generator itself was late: at p{percentile} it sent {} after a request was due, \
                  though a connection was free, of a latency of {}",
-                show_nanos(own),
-                show_nanos(all)
+                late.shown(percentile),
+                latency.shown(percentile)
             );
             let gravity = if own <= LATE {
                 Gravity::Note
