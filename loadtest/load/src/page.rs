@@ -90,6 +90,9 @@ fn counts(run: &RunResult) -> String {
     let bodies = format!("{} of bodies", show_count(counts.body_bytes));
     row("bytes received", show_count(counts.bytes), bodies);
     row("connections opened", show_count(counts.connections), String::new());
+    if run.plan.resume_tls {
+        row("TLS sessions resumed", show_count(counts.resumed), String::new());
+    }
     for (status, count) in &counts.statuses {
         row(&format!("status {status}"), show_count(*count), String::new());
     }

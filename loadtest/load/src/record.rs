@@ -42,6 +42,18 @@ pub(crate) struct Exchange {
     pub(crate) body_bytes: u64,
 }
 
+/// A connection that was opened, in times of the run's clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening {
+    pub(crate) began: Nanos,
+    /// With the TLS handshake.
+    pub(crate) done: Nanos,
+    /// It is for many requests.
+    pub(crate) kept: bool,
+    /// The handshake resumed a TLS session.
+    pub(crate) resumed: bool,
+}
+
 /// The kinds of times that are recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Measure {
@@ -107,6 +119,8 @@ pub(crate) struct Tally {
     pub(crate) lower_bounds: u64,
     /// Connections opened.
     pub(crate) connections: u64,
+    /// Of these, by resuming a TLS session.
+    pub(crate) resumed: u64,
     /// Received on connections in the measured time, with heads and framing, without TLS.
     pub(crate) bytes: u64,
     /// Of the bodies of completed responses.
@@ -129,6 +143,7 @@ impl Tally {
             unstarted: 0,
             lower_bounds: 0,
             connections: 0,
+            resumed: 0,
             bytes: 0,
             body_bytes: 0,
             statuses: Vec::new(),
@@ -187,6 +202,7 @@ impl Tally {
         self.unstarted += other.unstarted;
         self.lower_bounds += other.lower_bounds;
         self.connections += other.connections;
+        self.resumed += other.resumed;
         self.bytes += other.bytes;
         self.body_bytes += other.body_bytes;
         for &(status, count) in &other.statuses {
@@ -210,6 +226,7 @@ impl Tally {
         self.unstarted = 0;
         self.lower_bounds = 0;
         self.connections = 0;
+        self.resumed = 0;
         self.bytes = 0;
         self.body_bytes = 0;
         self.statuses.clear();
@@ -338,12 +355,14 @@ impl<I: Intervals> Recorder<I> {
         }
     }
 
-    /// A connection was opened, for many requests if it is `kept`. Kept ones of the warm-up count too: there are
+    /// A connection was opened. Kept ones of the warm-up count too: there are
     /// hardly others.
-    pub(crate) fn connected(&mut self, began: Nanos, now: Nanos, kept: bool) {
+    pub(crate) fn connected(&mut self, opening: &Opening) {
+        let &Opening { began, done, kept, resumed } = opening;
         if kept || self.is_measured(began) {
             self.tally.connections += 1;
-            self.tally.time(Measure::Connect, now.saturating_sub(began));
+            self.tally.resumed += u64::from(resumed);
+            self.tally.time(Measure::Connect, done.saturating_sub(began));
         }
     }
 
@@ -423,8 +442,9 @@ pub(crate) mod tests {
     fn connections_of_the_warm_up_count_only_where_they_are_kept() {
         let mut recorder = Recorder::new(SECOND, Tally::new(1), Kept::default());
         for kept in [false, true] {
-            recorder.connected(SECOND - 9, SECOND + 1, kept);
-            recorder.connected(SECOND, SECOND + 9, kept);
+            for began in [SECOND - 9, SECOND] {
+                recorder.connected(&Opening { began, done: SECOND + 5, kept, resumed: kept });
+            }
         }
         recorder.received(100, SECOND - 1);
         recorder.received(30, SECOND);
@@ -432,7 +452,7 @@ pub(crate) mod tests {
         recorder.completed(&exchange(SECOND, SECOND + 5));
         let kept = recorder.finish(2 * SECOND).0;
         let tally = &kept[0].tally;
-        assert_eq!(tally.connections, 3);
+        assert_eq!((tally.connections, tally.resumed), (3, 2));
         assert_eq!(tally.times(Measure::Connect).len(), 3);
         assert_eq!((tally.bytes, tally.body_bytes), (30, 7));
     }

@@ -211,6 +211,9 @@ pub(crate) struct Counts {
     pub(crate) lower_bounds: u64,
     /// Connections opened.
     pub(crate) connections: u64,
+    /// Of these, by resuming a TLS session.
+    #[serde(default)]
+    pub(crate) resumed: u64,
     /// Bytes that came on the connections in the measured time, with heads and framing, without those of TLS.
     pub(crate) bytes: u64,
     /// Bytes of the bodies of completed responses.
@@ -233,6 +236,7 @@ impl Counts {
             unstarted: tally.unstarted,
             lower_bounds: tally.lower_bounds,
             connections: tally.connections,
+            resumed: tally.resumed,
             bytes: tally.bytes,
             body_bytes: tally.body_bytes,
             statuses: tally.statuses.iter().copied().collect(),
@@ -309,6 +313,7 @@ impl RunResult {
 pub(crate) mod tests {
     use super::*;
     use crate::plan::{Circumstances, Plan};
+    use crate::profile::Profile;
     use crate::record::new_histogram;
     use crate::schedule::Rate;
     use crate::settings::Settings;
@@ -318,7 +323,7 @@ pub(crate) mod tests {
     pub(crate) fn run(count: u64, longest: u64) -> RunResult {
         let settings = Settings {
             target: Target::parse("http://127.0.0.1:8080/").ok(),
-            rate: Rate::per_second(1000.0),
+            rate: Rate::per_second(1000.0).map(Profile::Constant),
             ..Settings::default()
         };
         let plan = Plan::new(settings, Circumstances::default()).expect("a plan");

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::machine;
 use crate::options::SelfCheckOptions;
 use crate::plan::{Circumstances, Plan};
+use crate::profile::Profile;
 use crate::record::Measure;
 use crate::responder::{self, Responder};
 use crate::result::RunResult;
@@ -87,7 +88,7 @@ impl Check {
             .map_err(|error| words(&error))?;
         let settings = Settings {
             target: Target::parse(&format!("http://{address}/")).ok(),
-            rate,
+            rate: rate.map(Profile::Constant),
             connections: Some(connections),
             duration: Some(duration),
             warmup: Some(WARMUP),

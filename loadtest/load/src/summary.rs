@@ -9,7 +9,8 @@ use crate::units::{show_count, show_nanos};
 /// What was asked for, in a line.
 pub(crate) fn headline(run: &RunResult) -> String {
     let plan = &run.plan;
-    let load = match (plan.rate, plan.arrivals.as_deref()) {
+    let rate = plan.rates.clone().or(plan.rate.map(|rate| rate.to_string()));
+    let load = match (rate, plan.arrivals.as_deref()) {
         (Some(rate), Some(arrivals)) => format!("{rate} requests/s ({arrivals})"),
         _ => "closed loop".to_owned(),
     };
@@ -68,6 +69,9 @@ pub(crate) fn show(run: &RunResult) -> String {
         show_count(counts.body_bytes),
         show_count(counts.connections)
     ));
+    if run.plan.resume_tls {
+        line(format!("  Resumed    {:>12} TLS sessions", show_count(counts.resumed)));
+    }
     let statuses: Vec<_> = counts
         .statuses
         .iter()

@@ -180,6 +180,19 @@ fn a_handshake_for_each_request() {
 }
 
 #[test]
+fn tls_sessions_are_resumed_only_where_that_is_asked_for() {
+    let identity = Identity::new("http/1.1");
+    let url = format!("https://127.0.0.1:{}/", serve(Some(&identity), false, 100));
+    let full = run(&url, &["--insecure", "--no-keep-alive", "-R", "50"]);
+    assert_eq!(full["counts"]["resumed"], 0, "{full:#}");
+    let resumed = run(&url, &["--insecure", "--no-keep-alive", "-R", "50", "--resume-tls"]);
+    assert_eq!(resumed["counts"]["completed"], 50, "{resumed:#}");
+    let count = resumed["counts"]["resumed"].as_u64().unwrap_or(0);
+    // Those whose session another connection has used are made in full.
+    assert!(count >= 25, "{resumed:#}");
+}
+
+#[test]
 fn http2_in_clear_text_and_over_tls() {
     let identity = Identity::new("h2");
     let clear = format!("http://127.0.0.1:{}/", serve(None, true, 100));

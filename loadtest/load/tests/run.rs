@@ -172,6 +172,38 @@ requests:
 }
 
 #[test]
+fn a_rate_rises_over_the_run_and_a_seed_repeats_it() {
+    let server = Server::start(Manner::Good);
+    let ramp = |seed: &str| {
+        run_json(&[
+            "run",
+            server.url(),
+            "-R",
+            "20..180",
+            "-c",
+            "4",
+            "-d",
+            "2s",
+            "--warmup",
+            "0s",
+            "-q",
+            "--arrivals",
+            "poisson",
+            "--seed",
+            seed,
+        ])
+    };
+    let (one, same, other) = (ramp("7"), ramp("7"), ramp("8"));
+    assert_eq!(one["plan"]["rates"], "20..180", "{one:#}");
+    assert_eq!(one["counts"]["offered"], same["counts"]["offered"]);
+    assert_ne!(one["counts"]["offered"], other["counts"]["offered"]);
+    let seconds = one["seconds"].as_array().cloned().unwrap_or_default();
+    let completed = |index: usize| seconds[index]["completed"].as_u64().unwrap_or(0);
+    // 60 and 140 on the average.
+    assert!(completed(0) < 95 && completed(1) > 100, "{one:#}");
+}
+
+#[test]
 fn ctrl_c_ends_with_the_report_of_what_was_measured() {
     let server = Server::start(Manner::Good);
     let run = support::interrupted(

@@ -118,14 +118,19 @@ impl Round {
 
 /// All of a plan that makes latencies differ, but for the target itself.
 fn load_of(plan: &PlanRecord) -> Vec<(&'static str, String)> {
-    let rate = plan.rate.map_or_else(|| "closed loop".to_owned(), |rate| format!("{rate}/s"));
+    let rate = plan.rates.clone().or(plan.rate.map(|rate| rate.to_string()));
+    let rate = rate.map_or_else(|| "closed loop".to_owned(), |rate| format!("{rate}/s"));
     let connections = if plan.keep_alive { "kept" } else { "one for each request" };
     let requests = plan.requests.iter();
     let requests = requests.map(|request| format!("{} × {}", request.weight, request.request));
-    let is_tls = plan.target.starts_with("https:");
+    let tls = match (plan.target.starts_with("https:"), plan.resume_tls) {
+        (false, _) => "no",
+        (true, false) => "full handshakes",
+        (true, true) => "resumed",
+    };
     vec![
         ("protocol", plan.protocol.clone()),
-        ("TLS", if is_tls { "yes" } else { "no" }.to_owned()),
+        ("TLS", tls.to_owned()),
         ("rate", rate),
         ("arrivals", plan.arrivals.clone().unwrap_or_else(|| "of a closed loop".to_owned())),
         ("connections", plan.connections.to_string()),

@@ -100,7 +100,8 @@ async fn work(assignment: Assignment) -> std::io::Result<Ended> {
     let recorder = Recorder::new(times.measured, Tally::new(requests), handover);
     let share = Share { worker: worker as u32, workers: plan.threads, seed: plan.seed };
     sleep_until(clock, times.start.saturating_sub(2_000_000)).await;
-    board.begin(Schedule::new(plan.load, share, times.start, times.end), recorder);
+    let schedule = Schedule::new(&plan.load, share, times.start, times.measured, times.end);
+    board.begin(schedule, recorder);
     let pacer = monoio::spawn({
         let board = Rc::clone(&board);
         async move { board.run_pacer().await }

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
-use rustls::ClientConnection;
+use rustls::{ClientConnection, HandshakeKind};
 
 use super::connect::{Idle, look, take_seen};
 use crate::tls::Tls;
@@ -73,6 +73,11 @@ impl TlsStream {
                 return Idle::Ended;
             }
         }
+    }
+
+    /// Did the handshake resume a session?
+    pub(super) fn is_resumed(&self) -> bool {
+        self.session.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// The protocol that was agreed on.

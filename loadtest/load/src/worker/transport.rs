@@ -9,6 +9,7 @@ use super::board::Board;
 use super::connect::{Idle, connect, look};
 use super::tls_stream::TlsStream;
 use crate::failure::Failure;
+use crate::record::Opening;
 
 /// A connection on which requests are sent and responses received.
 pub(super) enum Transport {
@@ -39,7 +40,9 @@ pub(super) async fn open(board: &Board) -> Result<Transport, Failure> {
             Err(_) => return Err(Failure::Tls),
         },
     };
-    board.connected(began, board.clock.now());
+    let resumed = matches!(&transport, Transport::Tls(stream) if stream.is_resumed());
+    let kept = board.plan.keep_alive;
+    board.connected(Opening { began, done: board.clock.now(), kept, resumed });
     Ok(transport)
 }
 
