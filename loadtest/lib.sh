@@ -13,8 +13,10 @@ SCENARIO=$(basename "$0")
 # Core of the proxy under test, and core of backend and load generator.
 PROXY_CORE=${PROXY_CORE:-0}
 LOAD_CORE=${LOAD_CORE:-1}
-# Time before each measured window, seconds.
+# Time before each measured window, seconds; it may be a fraction.
 WARMUP=${WARMUP:-1}
+# The longest measured window, seconds: what a script starts must not outlast its user's patience.
+SECONDS_MAX=600
 
 # Set by the options; each script may change the defaults before it calls `read_options`.
 PEER=ringress
@@ -50,7 +52,7 @@ print_help() {
 
 Options of all scenarios (defaults of this one):
   --peer NAME          what to test: $(peer_names | paste -sd ' ') [$PEER]
-  --seconds N          length of each measured window [$SECONDS_MEASURED]
+  --seconds N          length of each measured window, at most $SECONDS_MAX [$SECONDS_MEASURED]
   --rate N             requests per second [$RATE]
   --connections N      connections of the load generator [$CONNECTIONS]
   --out FOLDER         a new folder for the results [a temporary one, removed at the end]
@@ -113,6 +115,10 @@ read_options() {
     for option in "$SECONDS_MEASURED" "$RATE" "$CONNECTIONS"; do
         is_number "$option" || fail "\"$option\" is no number from 1 to 9999999"
     done
+    [ "$SECONDS_MEASURED" -le "$SECONDS_MAX" ] || fail "--seconds takes at most $SECONDS_MAX"
+    [[ $WARMUP =~ ^[0-9]{1,2}([.][0-9]{1,3})?$ ]] || fail "WARMUP takes seconds from 0 to 99, such as 0.5"
+    # In whole seconds, for bounds: the shell does not count fractions.
+    WARMUP_WHOLE=$((10#${WARMUP%.*} + 1))
     begin
 }
 
@@ -176,7 +182,7 @@ start_backend() {
     BACKEND_PORT=$(free_port)
     : >"$output"
     "$LOAD" responder --port "$BACKEND_PORT" --body "$1" --core "$LOAD_CORE" \
-        --lifetime "$((16 * (SECONDS_MEASURED + WARMUP) + 900))s" \
+        --lifetime "$((16 * (SECONDS_MEASURED + WARMUP_WHOLE) + 900))s" \
         >"$output" 2>&1 &
     BACKEND_PID=$!
     STARTED+=("$BACKEND_PID")
@@ -205,7 +211,7 @@ load() {
     local folder=$OUT/$1 code=0
     shift
     # In the background, as a trap is not run before a foreground program has ended.
-    timeout -k 5 $((SECONDS_MEASURED + WARMUP + 30)) \
+    timeout -k 5 $((SECONDS_MEASURED + WARMUP_WHOLE + 30)) \
         "$LOAD" run --host hello.com --cores "$LOAD_CORE" --duration "${SECONDS_MEASURED}s" \
         --warmup "${WARMUP}s" --quiet --label "$PEER" --out "$folder" "$@" 2>"$WORK/messages" &
     STARTED+=("$!")
@@ -235,7 +241,7 @@ start_clients() {
     local deadline=$((SECONDS + 30))
     CLIENTS_OUTPUT=$WORK/clients-$1
     : >"$CLIENTS_OUTPUT"
-    taskset -c "$LOAD_CORE" timeout -k 5 $((SECONDS_MEASURED + WARMUP + 90)) \
+    taskset -c "$LOAD_CORE" timeout -k 5 $((SECONDS_MEASURED + WARMUP_WHOLE + 90)) \
         python3 "$LOADTEST/clients.py" "$1" "$PROXY_PORT" "$2" >"$CLIENTS_OUTPUT" 2>&1 &
     CLIENTS_PID=$!
     STARTED+=("$CLIENTS_PID")
@@ -264,7 +270,8 @@ side_by_side() {
 }
 
 # `figure FOLDER EXPRESSION`: a figure of a run below OUT, by a Python expression: `run` is run.json, `p(99)`
-# a percentile of the latency in microseconds, `failed` the number of failed requests.
+# a percentile of the latency in microseconds, `shown(99)` the same with a ~ if too few samples stand for it,
+# `failed` the number of failed requests.
 figure() {
     python3 - "$OUT/$1/run.json" "$2" <<'EOF'
 import json, sys
@@ -273,6 +280,10 @@ def p(percentile, of="latency"):
     for row in run["times"][of]["percentiles"]:
         if row["percentile"] == percentile:
             return round(row["nanoseconds"] / 1000)
+def shown(percentile):
+    for row in run["times"]["latency"]["percentiles"]:
+        if row["percentile"] == percentile:
+            return ("" if row["founded"] else "~") + str(p(percentile))
 failed = sum(run["counts"]["failed"].values()) + run["counts"]["unstarted"]
 print(eval(sys.argv[2]))
 EOF

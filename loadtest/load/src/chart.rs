@@ -268,7 +268,7 @@ pub(crate) fn percentiles(title: &str, series: &[Series], nines: f64) -> String 
 }
 
 /// Values over time on one logarithmic scale: `(label, [(seconds, nanoseconds)])`.
-pub(crate) fn over_time(title: &str, curves: &[(&str, Vec<(f64, f64)>)]) -> String {
+pub(crate) fn over_time<L>(title: &str, curves: &[(L, Vec<(f64, f64)>)]) -> String {
     let scale = LogScale::over(curves.iter().flat_map(|(_, points)| points.iter().map(|p| p.1)));
     let end = curves.iter().flat_map(|(_, points)| points.iter().map(|p| p.0)).fold(1.0, f64::max);
     let mut canvas = Canvas::new(title);

@@ -104,15 +104,8 @@ impl Collector {
         }
         self.total.add(tally);
         let latency = tally.times(Measure::Latency);
-        let second = Second {
-            start_seconds: start.as_secs_f64(),
-            length_seconds: length.as_secs_f64(),
-            completed: tally.completed,
-            failed: tally.all_failed(),
-            p50: latency.value_at_quantile(0.5),
-            p99: latency.value_at_quantile(0.99),
-            max: latency.max(),
-        };
+        let counts = (tally.completed, tally.all_failed());
+        let second = Second::of(start.as_secs_f64(), length.as_secs_f64(), counts, latency);
         // The last responses come after the end: they belong to the last second that has a length.
         let has_content = second.completed + second.failed > 0 || !latency.is_empty();
         if has_content || length >= Duration::from_millis(500) {
@@ -144,6 +137,7 @@ mod tests {
                 request: (step % 2) as u32,
                 found_idle: true,
                 status: 200,
+                body_bytes: 0,
             });
         }
         recorder.finish(4 * SECOND).0
@@ -163,6 +157,8 @@ mod tests {
         assert_eq!(complete, 3);
         assert_eq!(collector.seconds.iter().map(|second| second.completed).sum::<u64>(), 60);
         assert_eq!(collector.total.completed, 60);
+        let founded = |second: &Second| (second.samples, second.p50_founded, second.p99_founded);
+        assert_eq!(founded(&collector.seconds[0]), (20, true, false), "20 samples hold no p99");
         let text = hlog::write(std::time::UNIX_EPOCH, &[], &collector.rows);
         for measure in [Measure::Latency, Measure::Service, Measure::Lateness] {
             let logged = hlog::read(&text, measure.name()).expect("rows");

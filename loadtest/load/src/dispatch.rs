@@ -122,14 +122,16 @@ impl Dispatcher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::Profile;
     use crate::schedule::{Arrivals, Load, Rate, SECOND, Share};
 
     fn dispatcher() -> Dispatcher {
         let mut dispatcher = Dispatcher::new(Mix::new([1].into_iter(), 0), 2);
         let rate = Rate::per_second(10.0).expect("a rate");
+        let rate = Profile::Constant(rate);
         let load = Load::Open { rate, arrivals: Arrivals::Constant };
         let share = Share { worker: 0, workers: 1, seed: 0 };
-        dispatcher.begin(Schedule::new(load, share, 0, SECOND));
+        dispatcher.begin(Schedule::new(&load, share, 0, 0, SECOND));
         dispatcher
     }
 

@@ -19,6 +19,8 @@ struct File {
     #[serde(skip_serializing_if = "Option::is_none")]
     rate: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    rates: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     arrivals: Option<String>,
     connections: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -32,6 +34,9 @@ struct File {
     trust: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     insecure: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resume_tls: Option<bool>,
+    seed: u64,
     headers: Vec<String>,
     requests: Vec<Value>,
 }
@@ -62,7 +67,8 @@ pub(crate) fn scenario(settings: &Settings, plan: &Plan) -> Result<Effective, Pl
         target: format!("{}{}", record.target, plan.target.path),
         host: settings.host.clone(),
         protocol: if is_http2 { "http2" } else { "http1" },
-        rate: record.rate,
+        rate: if record.rates.is_some() { None } else { record.rate },
+        rates: record.rates,
         arrivals: record.arrivals,
         connections: record.connections,
         streams: is_http2.then_some(record.streams),
@@ -73,6 +79,8 @@ pub(crate) fn scenario(settings: &Settings, plan: &Plan) -> Result<Effective, Pl
         keep_alive: record.keep_alive,
         trust,
         insecure: settings.insecure,
+        resume_tls: settings.resume_tls,
+        seed: record.seed,
         headers: lines(&settings.headers),
         requests,
     };
@@ -176,5 +184,19 @@ requests:
         let shown = |plan: &Plan| serde_json::to_value(plan.record()).expect("JSON");
         assert_eq!(shown(&first), shown(&second));
         assert!(parse(Path::new("x"), &written.text).is_err(), "the body's file is not there");
+    }
+
+    #[test]
+    fn seed_rates_and_resumption_stay() {
+        let text = "target: http://127.0.0.1:1/\nrates: 10..20.5\narrivals: poisson\nseed: 77\n\
+                    resume_tls: true\n";
+        let given = parse(Path::new("given.yaml"), text).expect("good");
+        let plan = |settings| Plan::new(settings, Circumstances::default()).expect("a plan");
+        let written = scenario(&given, &plan(given.clone())).expect("written");
+        let again = parse(Path::new("effective.yaml"), &written.text).expect("good");
+        assert_eq!(again.rate, given.rate);
+        assert_eq!((again.seed, again.resume_tls), (Some(77), Some(true)));
+        let record = plan(again).record();
+        assert_eq!((record.rates.as_deref(), record.rate), (Some("10..20.5"), Some(15.25)));
     }
 }

@@ -77,17 +77,17 @@ impl CountSum for hdrhistogram::iterators::IterationValue<u64> {
     }
 }
 
-/// Reads a distribution that this or another tool has written: its points, and the number of values if
-/// the file says so. The error is in words.
+/// Reads a distribution that this or another tool has written: its points, and the number of values, from the
+/// comment at its end or else from the column of counts. The error is in words.
 pub(crate) fn read(text: &str) -> Result<(Vec<Point>, u64), String> {
     let mut points = Vec::new();
-    let mut total = 0;
+    let (mut total, mut highest) = (None, None);
     for (index, line) in text.lines().enumerate() {
         let wrong = || format!("line {}: \"{line}\" is no row of a percentile file", index + 1);
         let trimmed = line.trim();
         if let Some((_, count)) = trimmed.split_once("Total count") {
             let digits = count.trim_matches(|letter: char| !letter.is_ascii_digit());
-            total = digits.parse().map_err(|_| wrong())?;
+            total = Some(digits.parse().map_err(|_| wrong())?);
         }
         if trimmed.is_empty() || trimmed.starts_with('#') || trimmed.starts_with("Value") {
             continue;
@@ -100,6 +100,9 @@ pub(crate) fn read(text: &str) -> Result<(Vec<Point>, u64), String> {
             return Err(wrong());
         }
         points.push(Point { quantile, value: value * UNIT });
+        // A whole number that some tools write with a point.
+        let count = number().filter(|count| (0.0..9e15).contains(count)).map(|count| count as u64);
+        highest = highest.max(count);
     }
     if points.is_empty() {
         return Err("it has no row of values".to_owned());
@@ -107,6 +110,12 @@ pub(crate) fn read(text: &str) -> Result<(Vec<Point>, u64), String> {
     if points.windows(2).any(|pair| pair[0].quantile > pair[1].quantile) {
         return Err("its percentiles do not ascend".to_owned());
     }
+    let counted =
+        total.or(highest.filter(|_| points.last().is_some_and(|last| last.quantile == 1.0)));
+    let total = counted.ok_or(
+        "it does not say of how many values it is: it has no \"Total count\", and no count in a last row \
+         at percentile 1",
+    )?;
     Ok((points, total))
 }
 
@@ -150,6 +159,12 @@ mod tests {
         let (points, total) = read(wrk2).expect("good");
         assert_eq!((points.len(), total), (2, 10));
         assert_eq!(points[1], Point { quantile: 1.0, value: 5e6 });
+        // What a plotter made of it, without the comments.
+        let bare = &wrk2[..wrk2.find('#').expect("a comment")];
+        assert_eq!(read(bare).map(|(points, total)| (points.len(), total)), Ok((2, 10)));
+        for part in ["1.0 0.5 7\n", "1.0 0.5\n2.0 1.0\n"] {
+            assert!(read(part).is_err_and(|error| error.contains("Total count")), "{part:?}");
+        }
         for text in ["", "a b c", "1.0 2.0", "NaN 0.5", "1 0.9\n2 0.5\n"] {
             assert!(read(text).is_err(), "{text:?}");
         }

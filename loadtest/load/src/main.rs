@@ -3,7 +3,7 @@
 //! | part | modules |
 //! | --- | --- |
 //! | what is asked for | [`options`], [`scenario`], [`settings`], [`target`], [`units`], [`plan`], [`effective`] |
-//! | what is due when, and who sends it | [`schedule`], [`dispatch`] |
+//! | what is due when, and who sends it | [`profile`], [`schedule`], [`dispatch`] |
 //! | doing it | [`worker`], [`runtime`], [`pace`], [`tls`], [`response`] |
 //! | what is recorded | [`failure`], [`record`], [`collect`] |
 //! | what it means | [`result`], [`verdict`], [`objective`], [`machine`] |
@@ -26,6 +26,7 @@ mod options;
 mod pace;
 mod page;
 mod plan;
+mod profile;
 mod progress;
 mod record;
 mod responder;
@@ -88,11 +89,8 @@ fn make_run(options: &RunOptions) -> Result<ExitCode, String> {
         }
         None => (Settings::default(), None),
     };
-    let circumstances = Circumstances {
-        owned: options.i_own_this_target,
-        sources: options.sources.clone(),
-        seed: options.seed,
-    };
+    let circumstances =
+        Circumstances { owned: options.i_own_this_target, sources: options.sources.clone() };
     let settings = options.settings(file)?;
     let plan = Plan::new(settings.clone(), circumstances).map_err(|error| error.to_string())?;
     let effective = effective::scenario(&settings, &plan).map_err(|error| error.to_string())?;

@@ -57,7 +57,8 @@ impl Objective {
                 let is_max = percentile >= 100.0;
                 let value = if is_max { times.max_nanoseconds } else { times.at(percentile) };
                 let name = if is_max { "max".to_owned() } else { format!("p{percentile}") };
-                let (shown, bound) = (show_nanos(value), show_nanos(below));
+                let shown = if is_max { show_nanos(value) } else { times.shown(percentile) };
+                let bound = show_nanos(below);
                 (value >= below)
                     .then(|| format!("objective missed: {name} is {shown}, not below {bound}"))
             }

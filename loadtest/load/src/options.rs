@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::objective::Objective;
+use crate::profile::Profile;
 use crate::runtime::DriverChoice;
 use crate::schedule::{Arrivals, Rate};
 use crate::settings::{self, Check, Protocol, RequestSettings, Settings};
@@ -43,9 +44,10 @@ pub(crate) struct RunOptions {
     /// Scenario file (YAML); what stands on the command line counts more
     #[arg(short = 'f', long, value_name = "FILE")]
     pub(crate) scenario: Option<PathBuf>,
-    /// Open loop: requests per second, of all threads together; without it the loop is closed
-    #[arg(short = 'R', long, value_name = "PER_SECOND", value_parser = rate)]
-    pub(crate) rate: Option<Rate>,
+    /// Open loop: requests per second, of all threads together; without it the loop is closed. 1000..50000 rises
+    /// over the measured time, 1000,2000,5000 are steps of equal length
+    #[arg(short = 'R', long, value_name = "PER_SECOND", value_parser = Profile::parse)]
+    pub(crate) rate: Option<Profile>,
     /// How the requests of an open loop are spread over time
     #[arg(long, value_enum)]
     pub(crate) arrivals: Option<Arrivals>,
@@ -94,6 +96,9 @@ pub(crate) struct RunOptions {
     /// Trust the authorities in this PEM file, not the system's
     #[arg(long, value_name = "FILE")]
     pub(crate) trust: Option<PathBuf>,
+    /// Resume TLS sessions; without it every connection makes a full handshake
+    #[arg(long)]
+    pub(crate) resume_tls: bool,
     /// Accept any certificate
     #[arg(long)]
     pub(crate) insecure: bool,
@@ -122,8 +127,9 @@ pub(crate) struct RunOptions {
     #[arg(long = "source", value_delimiter = ',', value_name = "ADDRESSES")]
     pub(crate) sources: Vec<IpAddr>,
     /// Of poisson arrivals and of the choice among requests
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
+    /// [default: 1]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
     /// The target may be outside of loopback and private ranges: you may put this load on it
     #[arg(long)]
     pub(crate) i_own_this_target: bool,
@@ -218,7 +224,7 @@ impl RunOptions {
             target: target.map_err(|error| error.to_string())?,
             host: self.host.clone(),
             protocol: self.http2.then_some(Protocol::Http2),
-            rate: self.rate,
+            rate: self.rate.clone(),
             arrivals: self.arrivals,
             connections: self.connections,
             streams: self.streams,
@@ -229,6 +235,8 @@ impl RunOptions {
             keep_alive: self.no_keep_alive.then_some(false),
             trust: self.trust.clone(),
             insecure: self.insecure.then_some(true),
+            resume_tls: self.resume_tls.then_some(true),
+            seed: self.seed,
             headers: self.headers.clone(),
             requests: if of_request { vec![request] } else { Vec::new() },
         }))
@@ -259,7 +267,7 @@ mod tests {
         let both = settings(&["127.0.0.1:80", "-c", "7", "-R", "10.5", "-d", "2m"], file);
         let both = both.expect("good");
         assert_eq!((both.connections, both.threads), (Some(7), Some(2)));
-        assert_eq!(both.rate, Rate::per_second(10.5));
+        assert_eq!(both.rate, Rate::per_second(10.5).map(Profile::Constant));
         assert_eq!(both.duration, Some(Duration::from_secs(120)));
         assert!(both.requests.is_empty());
     }

@@ -6,7 +6,7 @@ use crate::chart::{self, Series, escape};
 use crate::hgrm;
 use crate::hlog;
 use crate::record::Measure;
-use crate::result::{Gravity, PERCENTILES, RunResult, Times};
+use crate::result::{Gravity, PERCENTILES, Percentile, RunResult, Second, Times};
 use crate::summary;
 use crate::units::{show_count, show_nanos};
 
@@ -87,8 +87,12 @@ fn counts(run: &RunResult) -> String {
         row(&format!("– {kind}"), show_count(*count), meaning.to_owned());
     }
     row("not sent", show_count(counts.unstarted), String::new());
-    row("bytes received", show_count(counts.bytes), String::new());
+    let bodies = format!("{} of bodies", show_count(counts.body_bytes));
+    row("bytes received", show_count(counts.bytes), bodies);
     row("connections opened", show_count(counts.connections), String::new());
+    if run.plan.resume_tls {
+        row("TLS sessions resumed", show_count(counts.resumed), String::new());
+    }
     for (status, count) in &counts.statuses {
         row(&format!("status {status}"), show_count(*count), String::new());
     }
@@ -109,6 +113,13 @@ fn columns(run: &RunResult) -> Vec<(&'static str, &Times)> {
     .collect()
 }
 
+/// A percentile in a table, marked where few samples stand for it.
+fn cell(found: Option<&Percentile>) -> String {
+    let Some(found) = found else { return "<td>".to_owned() };
+    let class = if found.founded { "" } else { " class=\"few\"" };
+    format!("<td{class}>{}", show_nanos(found.nanoseconds))
+}
+
 fn percentile_table(run: &RunResult) -> String {
     let columns = columns(run);
     let mut html = String::from("<table><tr><th>");
@@ -119,8 +130,7 @@ fn percentile_table(run: &RunResult) -> String {
         let _ = write!(html, "<tr><td>p{percentile}");
         for (_, times) in &columns {
             if let Some(found) = times.percentiles.get(index) {
-                let class = if found.founded { "" } else { " class=\"few\"" };
-                let _ = write!(html, "<td{class}>{}", show_nanos(found.nanoseconds));
+                let _ = write!(html, "{}", cell(Some(found)));
             }
         }
     }
@@ -159,21 +169,27 @@ fn time_charts(run: &RunResult) -> String {
     if run.seconds.len() < 2 {
         return String::new();
     }
-    let curve = |value: fn(&crate::result::Second) -> u64| -> Vec<(f64, f64)> {
+    let curve = |value: fn(&Second) -> u64| -> Vec<(f64, f64)> {
         let points = run.seconds.iter().map(|second| (second.start_seconds, value(second) as f64));
         points.collect()
     };
+    let few = |founded: fn(&Second) -> bool| run.seconds.iter().filter(|one| !founded(one)).count();
+    let (few_p50, few_p99) = (few(|second| second.p50_founded), few(|second| second.p99_founded));
+    let label = |name: &str, few: usize| match few {
+        0 => name.to_owned(),
+        few => format!("~{name} (too few samples in {few} of {} seconds)", run.seconds.len()),
+    };
     let curves = [
-        ("p50", curve(|second| second.p50)),
-        ("p99", curve(|second| second.p99)),
-        ("max", curve(|second| second.max)),
+        (label("p50", few_p50), curve(|second| second.p50)),
+        (label("p99", few_p99), curve(|second| second.p99)),
+        ("max".to_owned(), curve(|second| second.max)),
     ];
     // The end may be a fraction of a second, whose rate means little.
     let whole = run.seconds.iter().filter(|second| second.length_seconds > 0.5);
     let rates: Vec<_> = whole
         .map(|second| (second.start_seconds, second.completed as f64 / second.length_seconds))
         .collect();
-    let labels = curves.iter().map(|(label, _)| (*label).to_owned());
+    let labels = curves.iter().map(|(label, _)| label.clone());
     format!(
         "<h2>Latency over time</h2>\n{}{}<h2>Completed per second</h2>\n{}",
         chart::over_time("Latency by second", &curves),
@@ -189,16 +205,16 @@ fn requests(run: &RunResult) -> String {
     for request in &run.plan.requests {
         let times = run.by_request.get(&request.name);
         let times = times.or(run.times(Measure::Latency));
-        let cell = |percentile| times.map_or(0, |times| times.at(percentile));
+        let of = |percentile| cell(times.and_then(|times| times.percentile(percentile)));
         let _ = write!(
             html,
-            "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}",
+            "<tr><td>{}<td>{}<td>{}{}{}{}<td>{}",
             escape(&request.name),
             request.weight,
             show_count(times.map_or(0, |times| times.count)),
-            show_nanos(cell(50.0)),
-            show_nanos(cell(99.0)),
-            show_nanos(cell(99.9)),
+            of(50.0),
+            of(99.0),
+            of(99.9),
             escape(&request.request)
         );
     }
@@ -254,5 +270,17 @@ mod tests {
             assert!(html.contains(part), "{part}");
         }
         assert_eq!(html.matches("<svg class=\"chart\"").count(), 3);
+    }
+
+    #[test]
+    fn few_samples_are_marked_in_every_table_and_curve() {
+        let mut run = run(50, 3_000_000);
+        let requests = requests(&run);
+        let marked = "<td>50<td>1.50 ms<td class=\"few\">3.00 ms<td class=\"few\">3.00 ms<td>GET /";
+        assert!(requests.contains(marked), "{requests}");
+        run.seconds.push(run.seconds[0].clone());
+        let charts = time_charts(&run);
+        assert!(charts.contains("~p99 (too few samples in 2 of 2 seconds)"), "{charts}");
+        assert!(!charts.contains("~p50"), "{charts}");
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::profile::Profile;
 use crate::schedule::{Arrivals, Load};
 use crate::settings::{self, Check, Protocol, RequestSettings, Settings};
 use crate::target::{Target, TargetError};
@@ -21,6 +22,7 @@ const STREAMS_MAX: u32 = 1000;
 const SLOTS_MAX: u64 = 200_000;
 const DEFAULT_CONNECTIONS: u32 = 64;
 const DEFAULT_STREAMS: u32 = 10;
+const DEFAULT_SEED: u64 = 1;
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 const DEFAULT_WARMUP: Duration = Duration::from_secs(1);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -97,6 +99,8 @@ pub(crate) struct Plan {
     pub(crate) warmup: Duration,
     pub(crate) timeout: Duration,
     pub(crate) keep_alive: bool,
+    /// TLS sessions are resumed.
+    pub(crate) resume_tls: bool,
     pub(crate) requests: Vec<PreparedRequest>,
     /// Local addresses that connections take in turn; empty: the system's choice.
     pub(crate) sources: Vec<IpAddr>,
@@ -109,7 +113,6 @@ pub(crate) struct Circumstances {
     /// The target may be anywhere.
     pub(crate) owned: bool,
     pub(crate) sources: Vec<IpAddr>,
-    pub(crate) seed: u64,
 }
 
 fn within(what: &'static str, given: u32, most: u32) -> Result<u32, PlanError> {
@@ -146,7 +149,7 @@ impl Plan {
                 "a new connection for each request is for HTTP/1.1: HTTP/2 keeps its connections",
             ));
         }
-        let load = match (settings.rate, settings.arrivals) {
+        let load = match (settings.rate.clone(), settings.arrivals) {
             (Some(rate), arrivals) => Load::Open { rate, arrivals: arrivals.unwrap_or_default() },
             (None, Some(Arrivals::Poisson)) => {
                 return Err(PlanError::Contradiction("poisson arrivals need a rate"));
@@ -176,6 +179,7 @@ impl Plan {
             None if insecure => Trust::Anyone,
             None => Trust::System,
         };
+        let resume_tls = settings.resume_tls.unwrap_or(false);
         let address = target.resolve(given.owned)?;
         if let Some(source) = given.sources.iter().find(|ip| ip.is_ipv4() != address.is_ipv4()) {
             let message = format!("the source address {source} cannot reach {address}");
@@ -190,7 +194,7 @@ impl Plan {
             requests.iter().map(|request| common.prepare(request)).collect::<Result<_, _>>()?;
         let name = authority.rsplit_once(':').map_or(authority.as_str(), |(name, _)| name);
         let name = name.trim_matches(['[', ']']);
-        let tls = target.tls.then(|| Tls::new(name, protocol, &trust)).transpose()?;
+        let tls = target.tls.then(|| Tls::new(name, protocol, &trust, resume_tls)).transpose()?;
         Ok(Plan {
             target,
             address,
@@ -204,9 +208,10 @@ impl Plan {
             warmup: settings.warmup.unwrap_or(DEFAULT_WARMUP),
             timeout: some_time("timeout", settings.timeout.unwrap_or(DEFAULT_TIMEOUT))?,
             keep_alive,
+            resume_tls,
             requests,
             sources: given.sources,
-            seed: given.seed,
+            seed: settings.seed.unwrap_or(DEFAULT_SEED),
         })
     }
 
@@ -217,8 +222,8 @@ impl Plan {
 
     /// The plan for the record of a run.
     pub(crate) fn record(&self) -> PlanRecord {
-        let (model, rate, arrivals) = match self.load {
-            Load::Open { rate, arrivals } => ("open", Some(rate.as_f64()), Some(arrivals.name())),
+        let (model, rate, arrivals) = match &self.load {
+            Load::Open { rate, arrivals } => ("open", Some(rate), Some(arrivals.name())),
             Load::Closed => ("closed", None, None),
         };
         PlanRecord {
@@ -226,7 +231,8 @@ impl Plan {
             address: self.address.to_string(),
             protocol: self.protocol.name().to_owned(),
             model: model.to_owned(),
-            rate,
+            rate: rate.map(Profile::mean),
+            rates: rate.and_then(Profile::changes),
             arrivals: arrivals.map(str::to_owned),
             connections: self.connections,
             streams: self.streams,
@@ -235,6 +241,7 @@ impl Plan {
             warmup_seconds: self.warmup.as_secs_f64(),
             timeout_seconds: self.timeout.as_secs_f64(),
             keep_alive: self.keep_alive,
+            resume_tls: self.resume_tls,
             seed: self.seed,
             requests: self
                 .requests
@@ -257,8 +264,11 @@ pub(crate) struct PlanRecord {
     pub(crate) protocol: String,
     /// `open` or `closed`.
     pub(crate) model: String,
-    /// Requests per second.
+    /// Requests per second; their mean where they change.
     pub(crate) rate: Option<f64>,
+    /// How they change: `1000..5000`, or steps.
+    #[serde(default)]
+    pub(crate) rates: Option<String>,
     pub(crate) arrivals: Option<String>,
     pub(crate) connections: u32,
     pub(crate) streams: u32,
@@ -267,6 +277,8 @@ pub(crate) struct PlanRecord {
     pub(crate) warmup_seconds: f64,
     pub(crate) timeout_seconds: f64,
     pub(crate) keep_alive: bool,
+    #[serde(default)]
+    pub(crate) resume_tls: bool,
     pub(crate) seed: u64,
     pub(crate) requests: Vec<RequestRecord>,
 }
@@ -426,7 +438,7 @@ mod tests {
         }
         let given = Circumstances { sources: vec![[127, 0, 0, 2].into()], ..Default::default() };
         let mut six = settings("http://[::1]:1/");
-        six.rate = Rate::per_second(1.0);
+        six.rate = Rate::per_second(1.0).map(Profile::Constant);
         assert!(Plan::new(six, given).is_err(), "an IPv4 source cannot reach IPv6");
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-use crate::result::Second;
+use crate::result::{Second, show_founded};
 use crate::units::{show_count, show_nanos};
 
 /// Width of the bar, letters.
@@ -66,8 +66,8 @@ impl Progress {
                 line += &format!(
                     "  {}/s  p50 {}  p99 {}  max {}  failed {}",
                     show_count(rate.round() as u64),
-                    show_nanos(last.p50),
-                    show_nanos(last.p99),
+                    show_founded(last.p50, last.p50_founded),
+                    show_founded(last.p99, last.p99_founded),
                     show_nanos(last.max),
                     show_count(self.failed)
                 );
@@ -91,12 +91,15 @@ mod tests {
             length_seconds: 1.0,
             completed: 12_345,
             failed: 2,
+            samples: 500,
             p50: 250_000,
+            p50_founded: true,
             p99: 1_200_000,
+            p99_founded: false,
             max: 9_000_000,
         });
         let line = progress.line(Duration::from_secs(20));
         assert!(line.starts_with("[########################] 10/10 s  12,345/s"), "{line}");
-        assert!(line.ends_with("p99 1.20 ms  max 9.00 ms  failed 2"), "{line}");
+        assert!(line.ends_with("p50 250 µs  p99 ~1.20 ms  max 9.00 ms  failed 2"), "{line}");
     }
 }

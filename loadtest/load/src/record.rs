@@ -38,6 +38,20 @@ pub(crate) struct Exchange {
     pub(crate) found_idle: bool,
     /// Of the response.
     pub(crate) status: u16,
+    /// Bytes of its body, without framing.
+    pub(crate) body_bytes: u64,
+}
+
+/// A connection that was opened, in times of the run's clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening {
+    pub(crate) began: Nanos,
+    /// With the TLS handshake.
+    pub(crate) done: Nanos,
+    /// It is for many requests.
+    pub(crate) kept: bool,
+    /// The handshake resumed a TLS session.
+    pub(crate) resumed: bool,
 }
 
 /// The kinds of times that are recorded.
@@ -105,8 +119,12 @@ pub(crate) struct Tally {
     pub(crate) lower_bounds: u64,
     /// Connections opened.
     pub(crate) connections: u64,
-    /// Received, with heads.
+    /// Of these, by resuming a TLS session.
+    pub(crate) resumed: u64,
+    /// Received on connections in the measured time, with heads and framing, without TLS.
     pub(crate) bytes: u64,
+    /// Of the bodies of completed responses.
+    pub(crate) body_bytes: u64,
     /// How often each status came.
     pub(crate) statuses: Vec<(u16, u64)>,
 }
@@ -125,7 +143,9 @@ impl Tally {
             unstarted: 0,
             lower_bounds: 0,
             connections: 0,
+            resumed: 0,
             bytes: 0,
+            body_bytes: 0,
             statuses: Vec::new(),
         }
     }
@@ -182,7 +202,9 @@ impl Tally {
         self.unstarted += other.unstarted;
         self.lower_bounds += other.lower_bounds;
         self.connections += other.connections;
+        self.resumed += other.resumed;
         self.bytes += other.bytes;
+        self.body_bytes += other.body_bytes;
         for &(status, count) in &other.statuses {
             match self.statuses.iter_mut().find(|(seen, _)| *seen == status) {
                 Some((_, sum)) => *sum += count,
@@ -204,7 +226,9 @@ impl Tally {
         self.unstarted = 0;
         self.lower_bounds = 0;
         self.connections = 0;
+        self.resumed = 0;
         self.bytes = 0;
+        self.body_bytes = 0;
         self.statuses.clear();
     }
 }
@@ -281,6 +305,7 @@ impl<I: Intervals> Recorder<I> {
         }
         let &Exchange { due, begun, sent, first_byte, done, .. } = exchange;
         self.tally.completed += 1;
+        self.tally.body_bytes += exchange.body_bytes;
         self.tally.after_end += u64::from(self.ended);
         self.tally.latency(exchange.request, done.saturating_sub(due));
         self.tally.time(Measure::Service, done.saturating_sub(sent));
@@ -330,10 +355,15 @@ impl<I: Intervals> Recorder<I> {
         }
     }
 
-    /// A connection was opened. Those of the warm-up count too: with keep-alive there are no others.
-    pub(crate) fn connected(&mut self, began: Nanos, now: Nanos) {
-        self.tally.connections += 1;
-        self.tally.time(Measure::Connect, now.saturating_sub(began));
+    /// A connection was opened. Kept ones of the warm-up count too: there are
+    /// hardly others.
+    pub(crate) fn connected(&mut self, opening: &Opening) {
+        let &Opening { began, done, kept, resumed } = opening;
+        if kept || self.is_measured(began) {
+            self.tally.connections += 1;
+            self.tally.resumed += u64::from(resumed);
+            self.tally.time(Measure::Connect, done.saturating_sub(began));
+        }
     }
 
     /// Bytes came at `now`.
@@ -379,6 +409,7 @@ pub(crate) mod tests {
             request: 0,
             found_idle: true,
             status: 200,
+            body_bytes: 7,
         }
     }
 
@@ -405,6 +436,25 @@ pub(crate) mod tests {
         assert_eq!(sum.times(Measure::Latency).len(), 4, "the unstarted one is among them");
         assert!(sum.times(Measure::Latency).max() >= SECOND);
         assert_eq!(sum.times(Measure::Service).len(), 3);
+    }
+
+    #[test]
+    fn connections_of_the_warm_up_count_only_where_they_are_kept() {
+        let mut recorder = Recorder::new(SECOND, Tally::new(1), Kept::default());
+        for kept in [false, true] {
+            for began in [SECOND - 9, SECOND] {
+                recorder.connected(&Opening { began, done: SECOND + 5, kept, resumed: kept });
+            }
+        }
+        recorder.received(100, SECOND - 1);
+        recorder.received(30, SECOND);
+        recorder.completed(&exchange(SECOND - 1, SECOND + 5));
+        recorder.completed(&exchange(SECOND, SECOND + 5));
+        let kept = recorder.finish(2 * SECOND).0;
+        let tally = &kept[0].tally;
+        assert_eq!((tally.connections, tally.resumed), (3, 2));
+        assert_eq!(tally.times(Measure::Connect).len(), 3);
+        assert_eq!((tally.bytes, tally.body_bytes), (30, 7));
     }
 
     #[test]

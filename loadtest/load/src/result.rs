@@ -10,6 +10,7 @@ use crate::hlog;
 use crate::machine::Machine;
 use crate::plan::PlanRecord;
 use crate::record::{Measure, Tally};
+use crate::units::show_nanos;
 
 /// Layout of the document; it changes when a reader must.
 pub(crate) const SCHEMA: u32 = 1;
@@ -52,6 +53,23 @@ pub(crate) struct Percentile {
     pub(crate) founded: bool,
 }
 
+/// A value on the screen, marked with a tilde where too few samples lie beyond it to be more than chance.
+pub(crate) fn show_founded(nanoseconds: u64, founded: bool) -> String {
+    format!("{}{}", if founded { "" } else { "~" }, show_nanos(nanoseconds))
+}
+
+/// What the mark of [`show_founded`] means.
+pub(crate) fn mark_explained() -> String {
+    format!("~ too few samples for this percentile: fewer than {BEYOND_ENOUGH} lie beyond it")
+}
+
+impl Percentile {
+    /// For people, with the mark of [`show_founded`].
+    pub(crate) fn shown(&self) -> String {
+        show_founded(self.nanoseconds, self.founded)
+    }
+}
+
 /// One kind of times.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Times {
@@ -88,11 +106,30 @@ impl Times {
         }
     }
 
+    /// One of [`PERCENTILES`].
+    pub(crate) fn percentile(&self, percentile: f64) -> Option<&Percentile> {
+        self.percentiles.iter().find(|found| found.percentile == percentile)
+    }
+
+    /// One of [`PERCENTILES`] for people, with the mark of [`show_founded`].
+    pub(crate) fn shown(&self, percentile: f64) -> String {
+        self.percentile(percentile).map_or_else(String::new, Percentile::shown)
+    }
+
+    /// Is one of the percentiles marked?
+    pub(crate) fn has_unfounded(&self) -> bool {
+        self.percentiles.iter().any(|found| !found.founded)
+    }
+
     /// The value at one of [`PERCENTILES`].
     pub(crate) fn at(&self, percentile: f64) -> u64 {
-        let found = self.percentiles.iter().find(|found| found.percentile == percentile);
-        found.map_or(0, |found| found.nanoseconds)
+        self.percentile(percentile).map_or(0, |found| found.nanoseconds)
     }
+}
+
+/// Do so many values found a percentile?
+pub(crate) fn is_founded(count: u64, percentile: f64) -> bool {
+    values_beyond(count, percentile) >= BEYOND_ENOUGH
 }
 
 /// How many of so many values lie beyond a percentile.
@@ -109,10 +146,43 @@ pub(crate) struct Second {
     pub(crate) length_seconds: f64,
     pub(crate) completed: u64,
     pub(crate) failed: u64,
+    /// Latencies that the following are of.
+    #[serde(default)]
+    pub(crate) samples: u64,
     /// Of the latency, nanoseconds.
     pub(crate) p50: u64,
+    /// Whether enough values lie beyond it for the figure to mean something.
+    #[serde(default)]
+    pub(crate) p50_founded: bool,
     pub(crate) p99: u64,
+    /// As of p50.
+    #[serde(default)]
+    pub(crate) p99_founded: bool,
     pub(crate) max: u64,
+}
+
+impl Second {
+    /// The second's latencies.
+    pub(crate) fn of(
+        start_seconds: f64,
+        length_seconds: f64,
+        (completed, failed): (u64, u64),
+        latency: &Histogram<u64>,
+    ) -> Second {
+        let samples = latency.len();
+        Second {
+            start_seconds,
+            length_seconds,
+            completed,
+            failed,
+            samples,
+            p50: latency.value_at_quantile(0.5),
+            p50_founded: is_founded(samples, 50.0),
+            p99: latency.value_at_quantile(0.99),
+            p99_founded: is_founded(samples, 99.0),
+            max: latency.max(),
+        }
+    }
 }
 
 /// How a worker fared.
@@ -141,8 +211,14 @@ pub(crate) struct Counts {
     pub(crate) lower_bounds: u64,
     /// Connections opened.
     pub(crate) connections: u64,
-    /// Bytes of the completed responses.
+    /// Of these, by resuming a TLS session.
+    #[serde(default)]
+    pub(crate) resumed: u64,
+    /// Bytes that came on the connections in the measured time, with heads and framing, without those of TLS.
     pub(crate) bytes: u64,
+    /// Bytes of the bodies of completed responses.
+    #[serde(default)]
+    pub(crate) body_bytes: u64,
     /// How often each status came.
     pub(crate) statuses: BTreeMap<u16, u64>,
 }
@@ -160,7 +236,9 @@ impl Counts {
             unstarted: tally.unstarted,
             lower_bounds: tally.lower_bounds,
             connections: tally.connections,
+            resumed: tally.resumed,
             bytes: tally.bytes,
+            body_bytes: tally.body_bytes,
             statuses: tally.statuses.iter().copied().collect(),
         }
     }
@@ -235,6 +313,7 @@ impl RunResult {
 pub(crate) mod tests {
     use super::*;
     use crate::plan::{Circumstances, Plan};
+    use crate::profile::Profile;
     use crate::record::new_histogram;
     use crate::schedule::Rate;
     use crate::settings::Settings;
@@ -244,7 +323,7 @@ pub(crate) mod tests {
     pub(crate) fn run(count: u64, longest: u64) -> RunResult {
         let settings = Settings {
             target: Target::parse("http://127.0.0.1:8080/").ok(),
-            rate: Rate::per_second(1000.0),
+            rate: Rate::per_second(1000.0).map(Profile::Constant),
             ..Settings::default()
         };
         let plan = Plan::new(settings, Circumstances::default()).expect("a plan");
@@ -253,15 +332,7 @@ pub(crate) mod tests {
             histogram.record((longest * step / count).max(1)).expect("in range");
         }
         let latency = Times::of(&histogram);
-        let second = Second {
-            start_seconds: 0.0,
-            length_seconds: 1.0,
-            completed: count,
-            failed: 0,
-            p50: latency.at(50.0),
-            p99: latency.at(99.0),
-            max: latency.max_nanoseconds,
-        };
+        let second = Second::of(0.0, 1.0, (count, 0), &histogram);
         RunResult {
             schema: SCHEMA,
             tool: Tool::this(),

@@ -1,7 +1,7 @@
 //! A run from its plan to its result: starts the workers, gives them their times, collects what they tell.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -167,8 +167,7 @@ fn summed_up(
     let total = collector.total;
     let measured = ended.iter().map(|worker| worker.measured).max().unwrap_or(0);
     let measured_seconds = Duration::from_nanos(measured).as_secs_f64();
-    let interrupted = setting.interrupted.load(Ordering::Relaxed)
-        && measured_seconds < plan.duration.as_secs_f64();
+    let interrupted = ended.iter().any(|worker| worker.interrupted);
     let part = |time: Nanos, of: Nanos| time as f64 / of.max(1) as f64;
     let workers = ended.iter().map(|worker| WorkerShare {
         core: worker.core,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use crate::profile::Profile;
 use crate::schedule::{Arrivals, Rate};
 use crate::settings::{
     self, Check, Protocol, RequestSettings, Settings, check_header, check_host, check_method,
@@ -61,6 +62,7 @@ struct File {
     host: Option<Spanned<String>>,
     protocol: Option<Spanned<String>>,
     rate: Option<Spanned<f64>>,
+    rates: Option<Spanned<String>>,
     arrivals: Option<Spanned<String>>,
     connections: Option<Spanned<u32>>,
     streams: Option<Spanned<u32>>,
@@ -71,6 +73,8 @@ struct File {
     keep_alive: Option<bool>,
     trust: Option<String>,
     insecure: Option<bool>,
+    resume_tls: Option<bool>,
+    seed: Option<u64>,
     #[serde(default)]
     headers: Vec<Spanned<String>>,
     #[serde(default)]
@@ -171,14 +175,20 @@ impl Reader<'_> {
         {
             return Err(self.wrong(first, "no request has a weight above 0"));
         }
+        if let (Some(_), Some(rates)) = (&file.rate, &file.rates) {
+            return Err(self.wrong(rates, "rate and rates exclude each other"));
+        }
+        let rate = self.read(file.rate.as_ref(), |&rate| {
+            let rate = Rate::per_second(rate)
+                .ok_or_else(|| format!("a rate of {rate} is not between 0.001 and 10,000,000"));
+            rate.map(Profile::Constant)
+        })?;
+        let rates = self.read(file.rates.as_ref(), |text| Profile::parse(text))?;
         Ok(Settings {
             target: self.read(file.target.as_ref(), |url| Target::parse(url))?,
             host: self.read(file.host.as_ref(), text(check_host))?,
             protocol: self.read(file.protocol.as_ref(), |text| Protocol::parse(text))?,
-            rate: self.read(file.rate.as_ref(), |&rate| {
-                Rate::per_second(rate)
-                    .ok_or_else(|| format!("a rate of {rate} is not between 0.001 and 10,000,000"))
-            })?,
+            rate: rate.or(rates),
             arrivals: self.read(file.arrivals.as_ref(), |text| match text.as_str() {
                 "constant" => Ok(Arrivals::Constant),
                 "poisson" => Ok(Arrivals::Poisson),
@@ -193,6 +203,8 @@ impl Reader<'_> {
             keep_alive: file.keep_alive,
             trust: file.trust.as_ref().map(|file| self.beside(file)),
             insecure: file.insecure,
+            resume_tls: file.resume_tls,
+            seed: file.seed,
             headers: self.headers(&file.headers)?,
             requests,
         })
@@ -313,7 +325,7 @@ requests:
     #[test]
     fn a_scenario_says_all_that_a_run_needs() {
         let settings = parse(Path::new("a.yaml"), GOOD).expect("good");
-        assert_eq!(settings.rate, Rate::per_second(2500.0));
+        assert_eq!(settings.rate, Rate::per_second(2500.0).map(Profile::Constant));
         assert_eq!(settings.arrivals, Some(Arrivals::Poisson));
         assert_eq!(settings.keep_alive, Some(false));
         assert_eq!(settings.warmup, Some(std::time::Duration::from_millis(500)));
@@ -352,6 +364,8 @@ requests:
             ("requests:\n  - name: a\n  - path: /\n  - name: a\n", "s.yaml:4:", "another request"),
             ("duration: 3 weeks\n", "s.yaml:1:11:", "unit of time"),
             ("rate: [\n", "s.yaml:", ""),
+            ("rate: 1\nrates: 1..2\n", "s.yaml:2:8:", "exclude"),
+            ("rates: 1..x\n", "s.yaml:1:8:", "no rate"),
             ("rate: 1\nrate: 2\n", "s.yaml:2:", "rate"),
         ] {
             let error = parse(Path::new("s.yaml"), text).expect_err(text).to_string();

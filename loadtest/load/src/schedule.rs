@@ -3,6 +3,8 @@
 
 use std::time::Instant;
 
+use crate::profile::{Curve, Profile};
+
 /// Nanoseconds since the origin of the run's clock.
 pub(crate) type Nanos = u64;
 
@@ -72,12 +74,12 @@ impl Arrivals {
 }
 
 /// What decides when a request goes out.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Load {
     /// Requests are due at a rate, whatever became of those before.
     Open {
         /// Of all workers together.
-        rate: Rate,
+        rate: Profile,
         /// How they are spread.
         arrivals: Arrivals,
     },
@@ -107,7 +109,29 @@ pub(crate) struct Schedule {
 enum Kind {
     Constant(Steps),
     Poisson { random: fastrand::Rng, mean: f64, next: f64 },
+    Changing(Changing),
     Closed,
+}
+
+/// Requests at a rate that changes.
+#[derive(Debug)]
+struct Changing {
+    curve: Curve,
+    /// Of the next request among those of all workers; a fraction with Poisson arrivals.
+    number: f64,
+    workers: f64,
+    /// Of Poisson arrivals.
+    random: Option<fastrand::Rng>,
+}
+
+impl Changing {
+    /// To the next request of this worker.
+    fn advance(&mut self) {
+        self.number += match &mut self.random {
+            Some(random) => exponential(random, self.workers),
+            None => self.workers,
+        };
+    }
 }
 
 /// Multiples of a fraction of nanoseconds, added up without a rounding error.
@@ -121,11 +145,18 @@ struct Steps {
 }
 
 impl Schedule {
-    /// From `start` up to, and without, `end`.
-    pub(crate) fn new(load: Load, share: Share, start: Nanos, end: Nanos) -> Schedule {
+    /// From `start` up to, and without, `end`; a rate that changes begins to do so at `measured`.
+    pub(crate) fn new(
+        load: &Load,
+        share: Share,
+        start: Nanos,
+        measured: Nanos,
+        end: Nanos,
+    ) -> Schedule {
+        let seed = share.seed.wrapping_add(u64::from(share.worker) << 32);
         let kind = match load {
             Load::Closed => Kind::Closed,
-            Load::Open { rate, arrivals: Arrivals::Constant } => {
+            Load::Open { rate: Profile::Constant(rate), arrivals: Arrivals::Constant } => {
                 let denominator = rate.per_thousand_seconds;
                 // The workers' requests interleave: each begins one step of the whole load later.
                 let offset = 1000 * u128::from(SECOND) * u128::from(share.worker);
@@ -137,12 +168,25 @@ impl Schedule {
                 let ((late, carried), (whole, part)) = (split(offset), split(step));
                 Kind::Constant(Steps { next: start + late, whole, part, carried, denominator })
             }
-            Load::Open { rate, arrivals: Arrivals::Poisson } => {
-                let seed = share.seed.wrapping_add(u64::from(share.worker) << 32);
+            Load::Open { rate: Profile::Constant(rate), arrivals: Arrivals::Poisson } => {
                 let mut random = fastrand::Rng::with_seed(seed);
                 let mean = SECOND as f64 * f64::from(share.workers) / rate.as_f64();
                 let next = start as f64 + exponential(&mut random, mean);
                 Kind::Poisson { random, mean, next }
+            }
+            Load::Open { rate, arrivals } => {
+                let is_poisson = *arrivals == Arrivals::Poisson;
+                let mut changing = Changing {
+                    curve: Curve::new(rate, start, measured, end),
+                    number: f64::from(share.worker),
+                    workers: f64::from(share.workers),
+                    random: is_poisson.then(|| fastrand::Rng::with_seed(seed)),
+                };
+                if is_poisson {
+                    changing.number = 0.0;
+                    changing.advance();
+                }
+                Kind::Changing(changing)
             }
         };
         Schedule { kind, end }
@@ -153,6 +197,8 @@ impl Schedule {
         let next = match &self.kind {
             Kind::Constant(steps) => steps.next,
             Kind::Poisson { next, .. } => *next as Nanos,
+            // Rounded: the sums of a curve lie beside whole numbers by less than a nanosecond.
+            Kind::Changing(changing) => changing.curve.when(changing.number).round() as Nanos,
             Kind::Closed => now,
         };
         (next < self.end).then_some(next)
@@ -169,6 +215,7 @@ impl Schedule {
                 }
             }
             Kind::Poisson { random, mean, next } => *next += exponential(random, *mean),
+            Kind::Changing(changing) => changing.advance(),
             Kind::Closed => {}
         }
     }
@@ -223,14 +270,15 @@ mod tests {
     use super::*;
 
     fn open(rate: f64, arrivals: Arrivals) -> Load {
-        Load::Open { rate: Rate::per_second(rate).expect("a rate"), arrivals }
+        let rate = Rate::per_second(rate).expect("a rate");
+        Load::Open { rate: Profile::Constant(rate), arrivals }
     }
 
-    fn all(load: Load, workers: u32, seconds: u64) -> Vec<Nanos> {
+    fn all(load: &Load, workers: u32, seconds: u64) -> Vec<Nanos> {
         let mut due = Vec::new();
         for worker in 0..workers {
             let share = Share { worker, workers, seed: 7 };
-            let mut schedule = Schedule::new(load, share, SECOND, SECOND * (1 + seconds));
+            let mut schedule = Schedule::new(load, share, SECOND, SECOND, SECOND * (1 + seconds));
             while let Some(next) = schedule.leave() {
                 due.push(next);
             }
@@ -244,7 +292,7 @@ mod tests {
         for (rate, workers, seconds) in
             [(1000.0, 1, 3), (1000.0, 3, 3), (7.0, 2, 60), (99_991.0, 4, 2), (100_000.0, 1, 1)]
         {
-            let due = all(open(rate, Arrivals::Constant), workers, seconds);
+            let due = all(&open(rate, Arrivals::Constant), workers, seconds);
             assert_eq!(due.len() as f64, rate * seconds as f64, "{rate}/s of {workers}");
             for (index, &at) in due.iter().enumerate() {
                 let expected = SECOND as f64 + index as f64 * SECOND as f64 / rate;
@@ -255,13 +303,13 @@ mod tests {
 
     #[test]
     fn a_rate_below_one_a_second_is_kept() {
-        let due = all(open(0.25, Arrivals::Constant), 1, 20);
+        let due = all(&open(0.25, Arrivals::Constant), 1, 20);
         assert_eq!(due, [1, 5, 9, 13, 17].map(|second| second * SECOND));
     }
 
     #[test]
     fn poisson_arrivals_have_the_mean_and_the_variance_of_the_name() {
-        let due = all(open(50_000.0, Arrivals::Poisson), 2, 4);
+        let due = all(&open(50_000.0, Arrivals::Poisson), 2, 4);
         let count = due.len() as f64;
         assert!((count / 200_000.0 - 1.0).abs() < 0.01, "{count} of 200,000");
         // Numbers per millisecond: the variance is the mean, 50.
@@ -277,13 +325,13 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_arrivals() {
         let load = open(1000.0, Arrivals::Poisson);
-        assert_eq!(all(load, 2, 1), all(load, 2, 1));
+        assert_eq!(all(&load, 2, 1), all(&load, 2, 1));
     }
 
     #[test]
     fn requests_are_given_when_they_are_due_and_not_after_the_end() {
         let share = Share { worker: 0, workers: 1, seed: 0 };
-        let mut schedule = Schedule::new(open(10.0, Arrivals::Constant), share, 0, SECOND / 2);
+        let mut schedule = Schedule::new(&open(10.0, Arrivals::Constant), share, 0, 0, SECOND / 2);
         assert_eq!(schedule.take(0), Taken::Due(0));
         assert_eq!(schedule.take(1), Taken::NotBefore(SECOND / 10));
         assert_eq!(schedule.take(SECOND / 4), Taken::Due(SECOND / 10));
@@ -297,7 +345,7 @@ mod tests {
     #[test]
     fn a_closed_loop_is_always_due_until_it_is_cut() {
         let share = Share { worker: 0, workers: 1, seed: 0 };
-        let mut schedule = Schedule::new(Load::Closed, share, 0, SECOND);
+        let mut schedule = Schedule::new(&Load::Closed, share, 0, 0, SECOND);
         assert_eq!(schedule.take(5), Taken::Due(5));
         assert_eq!(schedule.take(6), Taken::Due(6));
         schedule.cut(100);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::machine;
 use crate::options::SelfCheckOptions;
 use crate::plan::{Circumstances, Plan};
+use crate::profile::Profile;
 use crate::record::Measure;
 use crate::responder::{self, Responder};
 use crate::result::RunResult;
@@ -87,7 +88,7 @@ impl Check {
             .map_err(|error| words(&error))?;
         let settings = Settings {
             target: Target::parse(&format!("http://{address}/")).ok(),
-            rate,
+            rate: rate.map(Profile::Constant),
             connections: Some(connections),
             duration: Some(duration),
             warmup: Some(WARMUP),
@@ -130,24 +131,23 @@ impl Check {
                 "  {:<8}{:>12}{:>12}{:>10.2} %",
                 format!("p{percentile}"),
                 show_nanos(expected as u64),
-                show_nanos(measured as u64),
+                latency.shown(percentile),
                 difference * 100.0
             );
         }
         let service = self.uncorrected(duration)?;
         println!(
             "  for comparison, a closed loop of one connection sees p99 {} and p99.9 {}",
-            show_nanos(service.0),
-            show_nanos(service.1)
+            service.0, service.1
         );
         Ok(good)
     }
 
     /// What a tool without the correction tells of the same server.
-    fn uncorrected(&self, duration: Duration) -> Result<(u64, u64), String> {
+    fn uncorrected(&self, duration: Duration) -> Result<(String, String), String> {
         let run = self.against(Some(STALL), None, 1, duration)?;
         let latency = run.times(Measure::Latency).ok_or("nothing was measured")?;
-        Ok((latency.at(99.0), latency.at(99.9)))
+        Ok((latency.shown(99.0), latency.shown(99.9)))
     }
 
     fn rates(&self, options: &SelfCheckOptions) -> Result<bool, String> {
@@ -163,8 +163,9 @@ impl Check {
             let run = self.against(None, Rate::per_second(rate), 64, options.duration)?;
             let difference = run.completed_rate / rate - 1.0;
             good &= difference.abs() <= RATE_TOLERANCE && run.counts.all_failed() == 0;
-            let at =
-                |measure, percentile| run.times(measure).map_or(0, |times| times.at(percentile));
+            let at = |measure, percentile| {
+                run.times(measure).map_or_else(String::new, |times| times.shown(percentile))
+            };
             let busy = run.workers.first().map_or(0.0, |worker| worker.busy);
             println!(
                 "  {:>10}{:>13.1}{:>10.2} %{:>7.0} %{:>12}{:>12}{:>12}{:>12}",
@@ -172,10 +173,10 @@ impl Check {
                 run.completed_rate,
                 difference * 100.0,
                 busy * 100.0,
-                show_nanos(at(Measure::Lateness, 50.0)),
-                show_nanos(at(Measure::Lateness, 99.0)),
-                show_nanos(at(Measure::Latency, 50.0)),
-                show_nanos(at(Measure::Latency, 99.0)),
+                at(Measure::Lateness, 50.0),
+                at(Measure::Lateness, 99.0),
+                at(Measure::Latency, 50.0),
+                at(Measure::Latency, 99.0),
             );
             if difference < -RATE_TOLERANCE && busy < 0.9 {
                 println!("    the generator had time left: the server, or its core, was the limit");

@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::schedule::{Arrivals, Rate};
+use crate::profile::Profile;
+use crate::schedule::Arrivals;
 use crate::target::Target;
 
 /// HTTP version of the requests.
@@ -132,7 +133,7 @@ pub(crate) struct Settings {
     pub(crate) host: Option<String>,
     pub(crate) protocol: Option<Protocol>,
     /// None: a closed loop.
-    pub(crate) rate: Option<Rate>,
+    pub(crate) rate: Option<Profile>,
     pub(crate) arrivals: Option<Arrivals>,
     pub(crate) connections: Option<u32>,
     /// Requests under way on one HTTP/2 connection.
@@ -146,6 +147,10 @@ pub(crate) struct Settings {
     pub(crate) trust: Option<PathBuf>,
     /// Any certificate will do.
     pub(crate) insecure: Option<bool>,
+    /// TLS sessions are resumed.
+    pub(crate) resume_tls: Option<bool>,
+    /// Of poisson arrivals and of the choice among requests: the same seed makes the same run.
+    pub(crate) seed: Option<u64>,
     /// Sent with every request.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) requests: Vec<RequestSettings>,
@@ -172,6 +177,8 @@ impl Settings {
             keep_alive: over.keep_alive.or(self.keep_alive),
             trust: over.trust.or(self.trust),
             insecure: over.insecure.or(self.insecure),
+            resume_tls: over.resume_tls.or(self.resume_tls),
+            seed: over.seed.or(self.seed),
             headers,
             requests: if over.requests.is_empty() { self.requests } else { over.requests },
         }

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::dispatch::{Dispatcher, Job, Mix, Next};
+use crate::profile::Profile;
 use crate::record::tests::Kept;
 use crate::record::{Exchange, Measure, Recorder, Tally};
 use crate::schedule::{Arrivals, Load, Nanos, Rate, SECOND, Schedule, Share};
@@ -44,7 +45,7 @@ fn play(server: &Server, run: &Run) -> Tally {
     let mut recorder = Recorder::new(0, Tally::new(1), Kept::default());
     let share = Share { worker: 0, workers: 1, seed: 5 };
     let end = run.seconds * SECOND;
-    dispatcher.begin(Schedule::new(run.load, share, 0, end));
+    dispatcher.begin(Schedule::new(&run.load, share, 0, 0, end));
     let mut under_way: BinaryHeap<Answer> = BinaryHeap::new();
     let send = |heap: &mut BinaryHeap<Answer>, slot: u32, job: Job, now: Nanos| {
         heap.push(Reverse((server.answers_at(now), slot, job.due, now, job.found_idle)));
@@ -82,6 +83,7 @@ fn play(server: &Server, run: &Run) -> Tally {
                 request: 0,
                 found_idle,
                 status: 200,
+                body_bytes: 0,
             };
             recorder.completed(&exchange);
             if let Some(job) = dispatcher.free(slot, now) {
@@ -98,7 +100,8 @@ fn play(server: &Server, run: &Run) -> Tally {
 }
 
 fn constant(rate: f64) -> Load {
-    Load::Open { rate: Rate::per_second(rate).expect("a rate"), arrivals: Arrivals::Constant }
+    let rate = Profile::Constant(Rate::per_second(rate).expect("a rate"));
+    Load::Open { rate, arrivals: Arrivals::Constant }
 }
 
 fn at(tally: &Tally, measure: Measure, quantile: f64) -> f64 {

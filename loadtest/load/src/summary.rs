@@ -3,13 +3,14 @@
 use std::fmt::Write;
 
 use crate::record::Measure;
-use crate::result::{Gravity, PERCENTILES, RunResult, Times};
+use crate::result::{Gravity, PERCENTILES, Percentile, RunResult, Times, mark_explained};
 use crate::units::{show_count, show_nanos};
 
 /// What was asked for, in a line.
 pub(crate) fn headline(run: &RunResult) -> String {
     let plan = &run.plan;
-    let load = match (plan.rate, plan.arrivals.as_deref()) {
+    let rate = plan.rates.clone().or(plan.rate.map(|rate| rate.to_string()));
+    let load = match (rate, plan.arrivals.as_deref()) {
         (Some(rate), Some(arrivals)) => format!("{rate} requests/s ({arrivals})"),
         _ => "closed loop".to_owned(),
     };
@@ -63,10 +64,14 @@ pub(crate) fn show(run: &RunResult) -> String {
         line(format!("  Not sent   {:>12}", show_count(counts.unstarted)));
     }
     line(format!(
-        "  Received   {:>12} bytes, {} connections opened",
+        "  Received   {:>12} bytes, {} of bodies; {} connections opened",
         show_count(counts.bytes),
+        show_count(counts.body_bytes),
         show_count(counts.connections)
     ));
+    if run.plan.resume_tls {
+        line(format!("  Resumed    {:>12} TLS sessions", show_count(counts.resumed)));
+    }
     let statuses: Vec<_> = counts
         .statuses
         .iter()
@@ -77,6 +82,9 @@ pub(crate) fn show(run: &RunResult) -> String {
     percentiles(run, &mut line);
     by_request(run, &mut line);
     line(workers(run));
+    if run.times.values().chain(run.by_request.values()).any(Times::has_unfounded) {
+        line(format!("  {}", mark_explained()));
+    }
     for finding in &run.findings {
         let mark = match finding.gravity {
             Gravity::Note => "note",
@@ -111,10 +119,7 @@ fn percentiles(run: &RunResult, line: &mut impl FnMut(String)) {
     for (index, percentile) in PERCENTILES.into_iter().enumerate() {
         // A tilde marks what few values stand for.
         let cell = |times: &Times| {
-            times.percentiles.get(index).map_or_else(String::new, |found| {
-                let mark = if found.founded { "" } else { "~" };
-                format!("{mark}{}", show_nanos(found.nanoseconds))
-            })
+            times.percentiles.get(index).map_or_else(String::new, Percentile::shown)
         };
         let beyond = columns[0].1.percentiles.get(index).map_or(0, |found| found.beyond);
         let note = match beyond {
@@ -145,10 +150,8 @@ fn by_request(run: &RunResult, line: &mut impl FnMut(String)) {
         "Latency by request", "samples", "p50", "p99", "p99.9"
     ));
     for (name, times) in &run.by_request {
-        let cells: String = shown
-            .iter()
-            .map(|&percentile| format!("{:>12}", show_nanos(times.at(percentile))))
-            .collect();
+        let cells: String =
+            shown.iter().map(|&percentile| format!("{:>12}", times.shown(percentile))).collect();
         line(format!("  {name:<24}{:>12}{cells}", show_count(times.count)));
     }
     line(String::new());
@@ -160,11 +163,7 @@ fn workers(run: &RunResult) -> String {
         format!("{core}: busy {:.0} %, waited {:.1} %", worker.busy * 100.0, worker.waited * 100.0)
     });
     let lag = run.times(Measure::Lateness).map_or_else(String::new, |late| {
-        format!(
-            "; own lateness p50 {}, p99 {}",
-            show_nanos(late.at(50.0)),
-            show_nanos(late.at(99.0))
-        )
+        format!("; own lateness p50 {}, p99 {}", late.shown(50.0), late.shown(99.0))
     });
     format!("  Generator  {}{lag}", workers.collect::<Vec<_>>().join("; "))
 }
@@ -185,5 +184,20 @@ mod tests {
         assert!(text.contains("p99.9          ~2.00 ms   (only 5 samples beyond)"), "{text}");
         assert!(text.contains("timeout                7  no complete response"), "{text}");
         assert!(text.contains("note: too few samples for p99.9"), "{text}");
+    }
+
+    #[test]
+    fn every_percentile_is_marked_where_few_samples_stand_for_it() {
+        let few = run(50, 2_000_000).times["latency"].clone();
+        let mut run = run(100_000, 2_000_000);
+        run.times.insert("connect".to_owned(), few.clone());
+        run.times.insert("lateness".to_owned(), few.clone());
+        run.by_request.insert("rare".to_owned(), few);
+        let text = show(&run);
+        assert!(text.contains("p99             1.98 ms      ~2.00 ms\n"), "{text}");
+        let by_request = "rare                              50     1.00 ms    ~2.00 ms    ~2.00 ms";
+        assert!(text.contains(by_request), "{text}");
+        assert!(text.contains("own lateness p50 1.00 ms, p99 ~2.00 ms"), "{text}");
+        assert!(text.contains("  ~ too few samples for this percentile: fewer than 10"), "{text}");
     }
 }

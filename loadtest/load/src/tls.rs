@@ -53,8 +53,14 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// For a server of this name. Sessions are not resumed: every connection makes a full handshake.
-    pub(crate) fn new(name: &str, protocol: Protocol, trust: &Trust) -> Result<Tls, TlsError> {
+    /// For a server of this name. Without `resume` every connection makes a full handshake; with it sessions are
+    /// shared by all workers.
+    pub(crate) fn new(
+        name: &str,
+        protocol: Protocol,
+        trust: &Trust,
+        resume: bool,
+    ) -> Result<Tls, TlsError> {
         let server_name = ServerName::try_from(name.to_owned());
         let server_name = server_name.map_err(|_| TlsError::Name(name.to_owned()))?;
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -77,7 +83,9 @@ impl Tls {
             Protocol::Http1 => b"http/1.1".to_vec(),
             Protocol::Http2 => b"h2".to_vec(),
         }];
-        config.resumption = Resumption::disabled();
+        if !resume {
+            config.resumption = Resumption::disabled();
+        }
         Ok(Tls { config: Arc::new(config), name: server_name })
     }
 }
@@ -155,10 +163,10 @@ mod tests {
             ("a.b", Trust::File("/none.pem".into()), "/none.pem"),
             ("a b", Trust::Anyone, "server name"),
         ] {
-            let error = Tls::new(name, Protocol::Http1, &trust).map(drop).expect_err(part);
+            let error = Tls::new(name, Protocol::Http1, &trust, false).map(drop).expect_err(part);
             assert!(error.to_string().contains(part), "{error}");
         }
-        let tls = Tls::new("127.0.0.1", Protocol::Http2, &Trust::Anyone).expect("good");
+        let tls = Tls::new("127.0.0.1", Protocol::Http2, &Trust::Anyone, false).expect("good");
         assert_eq!(tls.config.alpn_protocols, [b"h2"]);
     }
 }

@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::record::Measure;
 use crate::result::{Finding, Gravity, RunResult};
-use crate::units::{show_count, show_nanos};
+use crate::units::show_count;
 
 /// A worker that ran for so much of the time had no time left.
 const BUSY: f64 = 0.95;
@@ -21,13 +21,13 @@ pub(crate) fn findings(run: &RunResult) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut find = |gravity, text: String| findings.push(Finding { gravity, text });
     let open = run.plan.model == "open";
-    if run.counts.offered == 0 {
-        find(Gravity::Invalid, "nothing was measured: no request fell due".to_owned());
-        return findings;
-    }
     if run.interrupted {
         let seconds = run.measured_seconds;
         find(Gravity::Note, format!("the run was ended after {seconds:.1} measured seconds"));
+    }
+    if run.counts.offered == 0 {
+        find(Gravity::Invalid, "nothing was measured: no request fell due".to_owned());
+        return findings;
     }
 
     for (index, worker) in run.workers.iter().enumerate() {
@@ -129,8 +129,8 @@ fn lateness(run: &RunResult, find: &mut impl FnMut(Gravity, String)) {
             let text = format!(
                 "the generator itself was late: at p{percentile} it sent {} after a request was due, \
                  though a connection was free, of a latency of {}",
-                show_nanos(own),
-                show_nanos(all)
+                late.shown(percentile),
+                latency.shown(percentile)
             );
             let gravity = if own <= LATE {
                 Gravity::Note

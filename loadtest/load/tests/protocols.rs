@@ -180,6 +180,19 @@ fn a_handshake_for_each_request() {
 }
 
 #[test]
+fn tls_sessions_are_resumed_only_where_that_is_asked_for() {
+    let identity = Identity::new("http/1.1");
+    let url = format!("https://127.0.0.1:{}/", serve(Some(&identity), false, 100));
+    let full = run(&url, &["--insecure", "--no-keep-alive", "-R", "50"]);
+    assert_eq!(full["counts"]["resumed"], 0, "{full:#}");
+    let resumed = run(&url, &["--insecure", "--no-keep-alive", "-R", "50", "--resume-tls"]);
+    assert_eq!(resumed["counts"]["completed"], 50, "{resumed:#}");
+    let count = resumed["counts"]["resumed"].as_u64().unwrap_or(0);
+    // Those whose session another connection has used are made in full.
+    assert!(count >= 25, "{resumed:#}");
+}
+
+#[test]
 fn http2_in_clear_text_and_over_tls() {
     let identity = Identity::new("h2");
     let clear = format!("http://127.0.0.1:{}/", serve(None, true, 100));
@@ -190,7 +203,10 @@ fn http2_in_clear_text_and_over_tls() {
             let run = run(url, &more);
             assert_eq!(run["counts"]["completed"], 200, "{url}: {run:#}");
             assert_eq!(run["counts"]["connections"], 4, "{url}: {run:#}");
-            assert_eq!(run["counts"]["bytes"], 200 * 100);
+            assert_eq!(run["counts"]["body_bytes"], 200 * 100);
+            let bytes = run["counts"]["bytes"].as_u64().unwrap_or(0);
+            // A frame has a head of 9 bytes, and each response two frames at least.
+            assert!((200 * 118..200 * 200).contains(&bytes), "{url}: {bytes}");
             assert_eq!(run["plan"]["protocol"], "HTTP/2");
         }
     }
@@ -202,10 +218,10 @@ fn large_bodies_pass_flow_control_both_ways() {
     let tls = format!("https://127.0.0.1:{}/", serve(Some(&identity), true, BODY));
     let received = run(&tls, &["--http2", "--insecure", "-R", "5", "-c", "2"]);
     assert_eq!(received["counts"]["completed"], 5, "{received:#}");
-    assert_eq!(received["counts"]["bytes"], 5 * BODY);
+    assert_eq!(received["counts"]["body_bytes"], 5 * BODY);
     let body = "y".repeat(100_000);
     let sent = run(&tls, &["--http2", "--insecure", "-m", "POST", "-b", &body, "-R", "5"]);
-    assert_eq!(sent["counts"]["bytes"], 5 * 100_000, "{sent:#}");
+    assert_eq!(sent["counts"]["body_bytes"], 5 * 100_000, "{sent:#}");
     let http1 = Identity::new("http/1.1");
     let tls = format!("https://127.0.0.1:{}/", serve(Some(&http1), false, BODY));
     let received = run(&tls, &["--insecure", "-R", "5", "-c", "2"]);

@@ -172,6 +172,38 @@ requests:
 }
 
 #[test]
+fn a_rate_rises_over_the_run_and_a_seed_repeats_it() {
+    let server = Server::start(Manner::Good);
+    let ramp = |seed: &str| {
+        run_json(&[
+            "run",
+            server.url(),
+            "-R",
+            "20..180",
+            "-c",
+            "4",
+            "-d",
+            "2s",
+            "--warmup",
+            "0s",
+            "-q",
+            "--arrivals",
+            "poisson",
+            "--seed",
+            seed,
+        ])
+    };
+    let (one, same, other) = (ramp("7"), ramp("7"), ramp("8"));
+    assert_eq!(one["plan"]["rates"], "20..180", "{one:#}");
+    assert_eq!(one["counts"]["offered"], same["counts"]["offered"]);
+    assert_ne!(one["counts"]["offered"], other["counts"]["offered"]);
+    let seconds = one["seconds"].as_array().cloned().unwrap_or_default();
+    let completed = |index: usize| seconds[index]["completed"].as_u64().unwrap_or(0);
+    // 60 and 140 on the average.
+    assert!(completed(0) < 95 && completed(1) > 100, "{one:#}");
+}
+
+#[test]
 fn ctrl_c_ends_with_the_report_of_what_was_measured() {
     let server = Server::start(Manner::Good);
     let run = support::interrupted(
@@ -181,6 +213,68 @@ fn ctrl_c_ends_with_the_report_of_what_was_measured() {
     assert_eq!(run["interrupted"], true, "{run:#}");
     let completed = run["counts"]["completed"].as_u64().unwrap_or(0);
     assert!((50..1000).contains(&completed), "{completed}");
+}
+
+#[test]
+fn ctrl_c_ends_a_run_that_is_still_connecting() {
+    let full = support::FullQueue::new();
+    // Each connection would be tried for longer than the test waits for the end.
+    let run = support::interrupted(
+        &["run", full.url(), "-R", "100", "-c", "300", "--timeout", "10m", "--json"],
+        Duration::from_millis(1000),
+    );
+    assert_eq!(run["interrupted"], true, "{run:#}");
+    assert_eq!(run["counts"]["completed"], 0);
+}
+
+#[test]
+fn ctrl_c_ends_the_wait_for_the_last_responses() {
+    let server = Server::start(Manner::Silent);
+    let run = support::interrupted(
+        &["run", server.url(), "-R", "10", "-c", "20", "-d", "1s", "--warmup", "0s", "--json"],
+        Duration::from_millis(2500),
+    );
+    assert_eq!(run["measured_seconds"], 1.0, "it was interrupted after the end");
+    assert_eq!(run["interrupted"], true, "{run:#}");
+    assert_eq!(run["counts"]["failed"]["unfinished"], 10);
+}
+
+#[test]
+fn bytes_that_come_after_a_response_are_not_the_next_one() {
+    let server = Server::start(Manner::LateSurplus);
+    let run =
+        run_json(&["run", server.url(), "-R", "20", "-c", "1", "-d", "1s", "--warmup", "0s", "-q"]);
+    let malformed = run["counts"]["failed"]["malformed"].as_u64().unwrap_or(0);
+    let completed = run["counts"]["completed"].as_u64().unwrap_or(0);
+    assert_eq!(malformed + completed, 20, "{run:#}");
+    // After each response a whole one more comes: each second request finds it.
+    assert!((8..=10).contains(&malformed), "{run:#}");
+}
+
+#[test]
+fn connections_of_the_warm_up_do_not_count_without_keep_alive() {
+    let server = Server::start(Manner::Good);
+    let run = run_json(&[
+        "run",
+        server.url(),
+        "-R",
+        "50",
+        "-c",
+        "4",
+        "--no-keep-alive",
+        "-d",
+        "1s",
+        "--warmup",
+        "1s",
+        "-q",
+    ]);
+    let connections = run["counts"]["connections"].as_u64().unwrap_or(0);
+    // One of the warm-up may be so late that it falls into the measured time.
+    assert!((50..=54).contains(&connections), "{run:#}");
+    // 43 bytes with the head.
+    assert_eq!(run["counts"]["body_bytes"], 50 * 5);
+    let bytes = run["counts"]["bytes"].as_u64().unwrap_or(0);
+    assert!((50 * 43..=54 * 43).contains(&bytes), "{bytes}");
 }
 
 #[test]

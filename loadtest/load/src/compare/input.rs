@@ -9,6 +9,7 @@ use crate::chart::value_at;
 use crate::folder::{self, FolderError, LOG_FILE, RESULT_FILE};
 use crate::hgrm::{self, Point};
 use crate::hlog;
+use crate::plan::PlanRecord;
 use crate::record::Measure;
 use crate::result::RunResult;
 
@@ -57,8 +58,8 @@ pub(super) struct Round {
     /// Not limited by the generator, as far as is known.
     pub(super) valid: bool,
     pub(super) closed: bool,
-    /// How it was made, to be told from others.
-    pub(super) load: Option<String>,
+    /// How it was made, by what: runs that differ in it are not made alike. Empty: nothing is known.
+    pub(super) load: Vec<(&'static str, String)>,
 }
 
 /// All rounds of one label.
@@ -77,30 +78,31 @@ impl Round {
             failed: None,
             valid: true,
             closed: false,
-            load: None,
+            load: Vec::new(),
         }
     }
 
     fn of_points(points: Vec<Point>, count: u64) -> Round {
         let values = Values::Points(points);
-        Round { values, count, rate: None, failed: None, valid: true, closed: false, load: None }
+        Round {
+            count,
+            values,
+            rate: None,
+            failed: None,
+            valid: true,
+            closed: false,
+            load: Vec::new(),
+        }
     }
 
     fn of_run(run: &RunResult, histogram: Histogram<u64>) -> Round {
         let plan = &run.plan;
-        let load = format!(
-            "{}, {}, {} connections, {}",
-            plan.protocol,
-            plan.rate.map_or_else(|| "closed loop".to_owned(), |rate| format!("{rate}/s")),
-            plan.connections,
-            if plan.keep_alive { "keep-alive" } else { "a connection for each request" }
-        );
         Round {
             rate: Some(run.completed_rate),
             failed: Some(run.counts.all_failed()),
             valid: run.is_valid(),
             closed: plan.model == "closed",
-            load: Some(load),
+            load: load_of(plan),
             ..Round::of_histogram(histogram)
         }
     }
@@ -112,6 +114,48 @@ impl Round {
             Values::Points(points) => value_at(points, quantile).unwrap_or(0.0),
         }
     }
+}
+
+/// All of a plan that makes latencies differ, but for the target itself.
+fn load_of(plan: &PlanRecord) -> Vec<(&'static str, String)> {
+    let rate = plan.rates.clone().or(plan.rate.map(|rate| rate.to_string()));
+    let rate = rate.map_or_else(|| "closed loop".to_owned(), |rate| format!("{rate}/s"));
+    let connections = if plan.keep_alive { "kept" } else { "one for each request" };
+    let requests = plan.requests.iter();
+    let requests = requests.map(|request| format!("{} × {}", request.weight, request.request));
+    let tls = match (plan.target.starts_with("https:"), plan.resume_tls) {
+        (false, _) => "no",
+        (true, false) => "full handshakes",
+        (true, true) => "resumed",
+    };
+    vec![
+        ("protocol", plan.protocol.clone()),
+        ("TLS", tls.to_owned()),
+        ("rate", rate),
+        ("arrivals", plan.arrivals.clone().unwrap_or_else(|| "of a closed loop".to_owned())),
+        ("connections", plan.connections.to_string()),
+        ("use of connections", connections.to_owned()),
+        ("streams", plan.streams.to_string()),
+        ("threads", plan.threads.to_string()),
+        ("duration", format!("{} s", plan.duration_seconds)),
+        ("warm-up", format!("{} s", plan.warmup_seconds)),
+        ("time-out", format!("{} s", plan.timeout_seconds)),
+        ("requests", requests.collect::<Vec<_>>().join(", ")),
+    ]
+}
+
+/// In what the rounds were made differently: `rate (1000/s; 2000/s)`.
+pub(super) fn differences<'r>(rounds: impl Iterator<Item = &'r Round>) -> Vec<String> {
+    let mut seen: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (what, value) in rounds.flat_map(|round| &round.load) {
+        match seen.iter_mut().find(|(known, _)| known == what) {
+            Some((_, values)) if values.contains(&value.as_str()) => {}
+            Some((_, values)) => values.push(value),
+            None => seen.push((what, vec![value])),
+        }
+    }
+    seen.retain(|(_, values)| values.len() > 1);
+    seen.into_iter().map(|(what, values)| format!("{what} ({})", values.join("; "))).collect()
 }
 
 /// Reads `PATH` or `LABEL=PATH` arguments; the same label again adds rounds.
@@ -202,6 +246,32 @@ fn read_result(path: &Path, measure: Measure) -> Result<(String, Round), InputEr
 mod tests {
     use super::*;
     use crate::result::tests::run;
+
+    #[test]
+    fn runs_that_were_not_made_alike_are_told_by_what() {
+        let histogram = || hlog::decode(&run(50, 90).times["latency"].histogram).expect("good");
+        let same = run(50, 90);
+        let mut other = same.clone();
+        other.plan.rate = Some(2000.0);
+        other.plan.arrivals = Some("poisson".to_owned());
+        other.plan.connections = 8;
+        other.plan.streams = 3;
+        other.plan.duration_seconds = 7.0;
+        other.plan.warmup_seconds = 0.5;
+        other.plan.protocol = "HTTP/2".to_owned();
+        let rounds = [&same, &same, &other].map(|run| Round::of_run(run, histogram()));
+        assert_eq!(differences(rounds[..2].iter()), Vec::<String>::new());
+        let expected = [
+            "protocol (HTTP/1.1; HTTP/2)",
+            "rate (1000/s; 2000/s)",
+            "arrivals (constant; poisson)",
+            "connections (64; 8)",
+            "streams (1; 3)",
+            "duration (10 s; 7 s)",
+            "warm-up (1 s; 0.5 s)",
+        ];
+        assert_eq!(differences(rounds.iter()), expected);
+    }
 
     #[test]
     fn rounds_are_put_together_by_label_from_all_kinds_of_files() {

@@ -13,7 +13,7 @@ use crate::chart::{self, Series};
 use crate::hgrm::Point;
 use crate::options::CompareOptions;
 use crate::record::Measure;
-use crate::result::{PERCENTILES, values_beyond};
+use crate::result::{BEYOND_ENOUGH, PERCENTILES, mark_explained, values_beyond};
 
 /// Points of a curve for each nine.
 const STEPS: u32 = 20;
@@ -160,6 +160,13 @@ impl Group {
     }
 }
 
+impl Spread {
+    /// Do enough values lie beyond it in every round for it to mean something? Of the maximum nothing is asked.
+    fn is_founded(&self, percentile: f64) -> bool {
+        percentile >= 100.0 || self.beyond >= BEYOND_ENOUGH
+    }
+}
+
 /// The group whose highest value lies below the lowest of every other.
 fn best(spreads: &[Spread]) -> Option<usize> {
     let (index, lowest) = spreads
@@ -180,13 +187,19 @@ impl Comparison {
             let best = best(&spreads);
             Row { percentile, spreads, best }
         });
+        let rows: Vec<Row> = rows.collect();
         let heads: Vec<_> = groups.iter().map(Group::head).collect();
+        let mut remarks = remarks(&heads, groups);
+        let is_founded = |row: &Row| row.spreads.iter().all(|one| one.is_founded(row.percentile));
+        if !rows.iter().all(is_founded) {
+            remarks.push(mark_explained() + " in a round.");
+        }
         Comparison {
             measure: measure.name().to_owned(),
-            rows: rows.collect(),
+            rows,
             series: groups.iter().map(|group| group.series(nines)).collect(),
             nines,
-            remarks: remarks(&heads, groups),
+            remarks,
             groups: heads,
         }
     }
@@ -223,17 +236,18 @@ fn remarks(heads: &[Head], groups: &[Group]) -> Vec<String> {
             head.invalid, head.rounds, head.label
         ));
     }
-    let mut loads: Vec<_> = groups
-        .iter()
-        .flat_map(|group| &group.rounds)
-        .filter_map(|round| round.load.as_deref())
-        .collect();
-    loads.sort_unstable();
-    loads.dedup();
-    if loads.len() > 1 {
-        remarks.push(format!("The runs were not made alike: {}.", loads.join("; ")));
+    let rounds = || groups.iter().flat_map(|group| &group.rounds);
+    let differences = input::differences(rounds());
+    if !differences.is_empty() {
+        remarks.push(format!("The runs were not made alike: {}.", differences.join(", ")));
     }
-    let closed = groups.iter().flat_map(|group| &group.rounds).any(|round| round.closed);
+    if rounds().any(|round| round.load.is_empty()) && rounds().any(|round| !round.load.is_empty()) {
+        remarks.push(
+            "Some are files without a plan: whether those runs were made like the others is not known."
+                .to_owned(),
+        );
+    }
+    let closed = rounds().any(|round| round.closed);
     if closed {
         remarks.push(
             "Some runs are closed loops: a slow target was asked less, so that their latencies are not \
@@ -285,6 +299,24 @@ mod tests {
         let five = [group("a", &[1; 5]), group("b", &[2; 5])];
         let remarks = Comparison::of(&five, Measure::Latency).remarks;
         assert!(remarks[0].contains("93.8 %"), "{remarks:?}");
+    }
+
+    #[test]
+    fn a_percentile_of_few_samples_is_marked_and_nobody_wins_by_it() {
+        // 10,000 samples in each round: p99.99 has one beyond it.
+        let groups = [group("a", &[100; 4]), group("b", &[200; 4])];
+        let comparison = Comparison::of(&groups, Measure::Latency);
+        let text = report::text(&comparison);
+        let row = |name: &str| {
+            let found = text.lines().find(|line| line.trim_start().starts_with(name));
+            found.expect(name).to_owned()
+        };
+        assert!(row("p99.9 ").ends_with("A lowest"), "{text}");
+        let few = row("p99.99 ");
+        assert!(few.ends_with("too few samples") && few.contains("~1000 µs"), "{few}");
+        assert!(text.contains("~ too few samples for this percentile"), "{text}");
+        let html = report::html(&comparison);
+        assert!(html.contains("<td>a lowest") && html.contains("<td>too few samples"), "{html}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{Comparison, Row, Spread};
 use crate::chart::{self, escape};
 use crate::page;
-use crate::result::BEYOND_ENOUGH;
+use crate::result::show_founded;
 use crate::units::{show_count, show_nanos};
 
 /// Width of a column in text.
@@ -19,31 +19,33 @@ fn show_percentile(row: &Row) -> String {
     if row.percentile >= 100.0 { "max".to_owned() } else { format!("p{}", row.percentile) }
 }
 
-/// `1.25 ms (1.20 ms to 1.31 ms)`.
-fn show_spread(spread: &Spread, rounds: usize, is_max: bool) -> String {
-    let mark = if is_max || spread.beyond >= BEYOND_ENOUGH { "" } else { "~" };
-    let median = show_nanos(spread.median as u64);
+/// `1.25 ms (1.20 ms to 1.31 ms)`, marked where few samples stand for it.
+fn show_spread(spread: &Spread, rounds: usize, percentile: f64) -> String {
+    let median = show_founded(spread.median as u64, spread.is_founded(percentile));
     if rounds < 2 {
-        return format!("{mark}{median}");
+        return median;
     }
     let (low, high) = (show_nanos(spread.low as u64), show_nanos(spread.high as u64));
-    format!("{mark}{median} ({low} to {high})")
+    format!("{median} ({low} to {high})")
 }
 
-/// Who is best by so much that it is no chance.
-/// From so many rounds of each group on one that is below the others in all of them is called the lowest.
+/// From so many rounds of each group on one that is below the others in all of them is called the lowest. Equal
+/// ones lie apart like this by chance in 3 of 100 cases with four rounds of each, with three in 10.
 const ROUNDS_THAT_TELL: usize = 4;
 
-fn verdict(comparison: &Comparison, row: &Row) -> String {
+/// Who is lower than all others, and how much that says; `name` calls a group by its number.
+fn verdict(comparison: &Comparison, row: &Row, name: impl Fn(usize) -> String) -> String {
     if comparison.groups.len() < 2 {
         return String::new();
     }
-    // With four rounds of each, equal ones lie apart like this by chance in 3 of 100 cases, with three in 10.
+    if !row.spreads.iter().all(|spread| spread.is_founded(row.percentile)) {
+        return "too few samples".to_owned();
+    }
     let fewest = comparison.groups.iter().map(|group| group.rounds).min().unwrap_or(0);
     match row.best {
-        Some(best) if fewest >= ROUNDS_THAT_TELL => format!("{} lowest", letter(best)),
-        Some(best) if fewest > 1 => format!("{} lower, {fewest} rounds", letter(best)),
-        Some(best) => format!("{} lower, once", letter(best)),
+        Some(best) if fewest >= ROUNDS_THAT_TELL => format!("{} lowest", name(best)),
+        Some(best) if fewest > 1 => format!("{} lower, {fewest} rounds", name(best)),
+        Some(best) => format!("{} lower, once", name(best)),
         None => "no single lowest".to_owned(),
     }
 }
@@ -77,10 +79,14 @@ pub(super) fn text(comparison: &Comparison) -> String {
     for row in &comparison.rows {
         let mut cells = String::new();
         for (spread, group) in row.spreads.iter().zip(&comparison.groups) {
-            let shown = show_spread(spread, group.rounds, row.percentile >= 100.0);
+            let shown = show_spread(spread, group.rounds, row.percentile);
             let _ = write!(cells, "{shown:<COLUMN$}");
         }
-        line(&format!("  {:<9}{cells}{}", show_percentile(row), verdict(comparison, row)));
+        line(&format!(
+            "  {:<9}{cells}{}",
+            show_percentile(row),
+            verdict(comparison, row, |index| letter(index).to_string())
+        ));
     }
     line("");
     for remark in &comparison.remarks {
@@ -119,15 +125,13 @@ pub(super) fn html(comparison: &Comparison) -> String {
     for row in &comparison.rows {
         let _ = write!(html, "<tr><td>{}", show_percentile(row));
         for (spread, group) in row.spreads.iter().zip(&comparison.groups) {
-            let shown = show_spread(spread, group.rounds, row.percentile >= 100.0);
+            let shown = show_spread(spread, group.rounds, row.percentile);
             let _ = write!(html, "<td>{shown}");
         }
-        let verdict = match row.best.and_then(|best| comparison.groups.get(best)) {
-            Some(best) => format!("{} lower", best.label),
-            None => verdict(comparison, row),
-        };
+        let label = |index: usize| comparison.groups[index].label.clone();
+        let verdict = verdict(comparison, row, label);
         let _ = write!(html, "<td>{}", escape(&verdict));
     }
-    html += "</table>\n<p class=\"soft\">A tilde marks values with fewer than 10 samples beyond them.</p>\n";
+    html += "</table>\n";
     page::page("Comparison of load tests", &html)
 }

@@ -12,7 +12,7 @@ use crate::dispatch::{Dispatcher, Job, Mix, Next};
 use crate::failure::Failure;
 use crate::pace::PaceTimer;
 use crate::plan::Plan;
-use crate::record::{Exchange, Recorder};
+use crate::record::{Exchange, Opening, Recorder};
 use crate::runtime::Driver;
 use crate::schedule::{Clock, Nanos, Schedule};
 
@@ -69,8 +69,8 @@ pub(super) struct Board {
     opening_failed: Cell<bool>,
     /// Somebody wants the run to end.
     interrupted: &'static AtomicBool,
-    /// Opened before the run: `(began, done)`, recorded when there is a recorder.
-    opened_early: RefCell<Vec<(Nanos, Nanos)>>,
+    /// Opened before the run, recorded when there is a recorder.
+    opened_early: RefCell<Vec<Opening>>,
 }
 
 impl Board {
@@ -119,8 +119,8 @@ impl Board {
 
     /// From now on requests fall due.
     pub(super) fn begin(&self, schedule: Schedule, mut recorder: Recorder<Handover>) {
-        for (began, done) in self.opened_early.take() {
-            recorder.connected(began, done);
+        for opening in self.opened_early.take() {
+            recorder.connected(&opening);
         }
         *self.recorder.borrow_mut() = Some(recorder);
         self.dispatcher.borrow_mut().begin(schedule);
@@ -291,11 +291,13 @@ impl Board {
         }
     }
 
-    pub(super) fn completed(&self, exchange: &Exchange, bytes: usize) {
-        self.record(|recorder| {
-            recorder.completed(exchange);
-            recorder.received(bytes, exchange.done);
-        });
+    pub(super) fn completed(&self, exchange: &Exchange) {
+        self.record(|recorder| recorder.completed(exchange));
+    }
+
+    /// Bytes of a connection came, without those of TLS.
+    pub(super) fn received(&self, bytes: usize, now: Nanos) {
+        self.record(|recorder| recorder.received(bytes, now));
     }
 
     pub(super) fn failed(&self, job: &Job, now: Nanos, kind: Failure, status: Option<u16>) {
@@ -303,10 +305,10 @@ impl Board {
     }
 
     /// A connection was opened.
-    pub(super) fn connected(&self, began: Nanos, now: Nanos) {
+    pub(super) fn connected(&self, opening: Opening) {
         match self.recorder.borrow_mut().as_mut() {
-            Some(recorder) => recorder.connected(began, now),
-            None => self.opened_early.borrow_mut().push((began, now)),
+            Some(recorder) => recorder.connected(&opening),
+            None => self.opened_early.borrow_mut().push(opening),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Opening a connection to the target.
 
-use std::io;
+use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
@@ -49,15 +49,34 @@ async fn open(board: &Board) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Has the peer ended the connection? A system call; what has come stays where it is.
-pub(super) fn has_ended(stream: &TcpStream) -> bool {
+/// What became of a connection on which nothing was under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Idle {
+    /// It can be used.
+    Open,
+    /// The peer has ended it.
+    Ended,
+    /// Bytes came that no request had asked for.
+    Surplus,
+}
+
+/// Looks at an idle connection. A system call; what has come stays where it is.
+pub(super) fn look(stream: &TcpStream) -> Idle {
     let mut byte = [MaybeUninit::uninit()];
     let lent = Lent(stream);
     let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
     match SockRef::from(&lent).recv_with_flags(&mut byte, flags) {
-        Ok(count) => count == 0,
-        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        Ok(0) => Idle::Ended,
+        Ok(_) => Idle::Surplus,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Idle::Open,
+        Err(_) => Idle::Ended,
     }
+}
+
+/// Takes bytes that [`look`] has seen: it does not wait.
+pub(super) fn take_seen(stream: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
+    let lent = Lent(stream);
+    (&*SockRef::from(&lent)).read(into)
 }
 
 /// The port is chosen when the connection is made, so that one may serve several destinations.

@@ -31,6 +31,8 @@ pub(crate) struct Ended {
     pub(crate) cpu: Nanos,
     /// Ready to run, while something else had the core.
     pub(crate) waited: Nanos,
+    /// Somebody ended the run before its time, or before its last responses had come.
+    pub(crate) interrupted: bool,
 }
 
 /// The worker's end of the channels.

@@ -11,11 +11,11 @@ use h2::client::{Builder, SendRequest};
 
 use super::board::Board;
 use super::http2_io::Http2Io;
+use super::judge::Answer;
 use super::transport::{Transport, open};
 use crate::dispatch::Job;
 use crate::failure::Failure;
 use crate::plan::PreparedRequest;
-use crate::record::Exchange;
 use crate::response::KEPT_BODY_MAX;
 use crate::schedule::{Clock, Nanos};
 
@@ -62,7 +62,10 @@ impl Connection {
     }
 
     /// A sender that can send, with its generation; opens the connection if need be.
-    async fn sender(self: &Rc<Self>, board: &Board) -> Result<(SendRequest<Bytes>, u64), Failure> {
+    async fn sender(
+        self: &Rc<Self>,
+        board: &Rc<Board>,
+    ) -> Result<(SendRequest<Bytes>, u64), Failure> {
         loop {
             let open = match &*self.state.borrow() {
                 State::Open(sender) => Some(Some(sender.clone())),
@@ -96,7 +99,7 @@ impl Connection {
         .await;
     }
 
-    async fn open(self: &Rc<Self>, board: &Board) -> Result<(), Failure> {
+    async fn open(self: &Rc<Self>, board: &Rc<Board>) -> Result<(), Failure> {
         self.set(State::Opening);
         // Whoever gives up leaves it to the next.
         let reset = Reset(self);
@@ -106,7 +109,7 @@ impl Connection {
         {
             return Err(Failure::Tls);
         }
-        let io = Http2Io::new(transport).map_err(|_| Failure::Tls)?;
+        let io = Http2Io::new(transport, Rc::clone(board)).map_err(|_| Failure::Tls)?;
         let (sender, driver) = Builder::new()
             .initial_window_size(WINDOWS.0)
             .initial_connection_window_size(WINDOWS.1)
@@ -173,7 +176,7 @@ pub(super) async fn run(
 }
 
 /// Makes one exchange and records it; false when it broke.
-async fn serve(board: &Board, slot: u32, job: &Job, connection: &Rc<Connection>) -> bool {
+async fn serve(board: &Rc<Board>, slot: u32, job: &Job, connection: &Rc<Connection>) -> bool {
     let Some(request) = board.plan.requests.get(job.request as usize) else { return false };
     let begun = board.clock.now();
     let deadline = begun + board.timeout();
@@ -195,28 +198,16 @@ async fn serve(board: &Board, slot: u32, job: &Job, connection: &Rc<Connection>)
             return false;
         }
     };
-    let failure = if !request.check.allows_status(received.status) {
-        Some(Failure::Status)
-    } else if !request.check.allows_body(&received.kept, received.body_bytes) {
-        Some(Failure::Body)
-    } else {
-        None
-    };
-    if let Some(kind) = failure {
-        board.failed(job, received.done, kind, Some(received.status));
-        return true;
-    }
-    let exchange = Exchange {
-        due: job.due,
+    let answer = Answer {
+        status: received.status,
+        body_bytes: received.body_bytes,
+        kept: &received.kept,
         begun,
         sent: received.sent,
         first_byte: received.first_byte,
         done: received.done,
-        request: job.request,
-        found_idle: job.found_idle,
-        status: received.status,
     };
-    board.completed(&exchange, received.body_bytes as usize);
+    board.answered(job, request, &answer);
     true
 }
 

@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use monoio::buf::IoBuf;
@@ -11,6 +12,7 @@ use monoio::net::TcpStream;
 use rustls::ClientConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::board::Board;
 use super::tls_stream::broken;
 use super::transport::Transport;
 
@@ -26,6 +28,8 @@ type WriteHalf = OwnedWriteHalf<TcpStream>;
 
 /// The bytes of an HTTP/2 connection.
 pub(super) struct Http2Io {
+    /// Counts what comes.
+    board: Rc<Board>,
     session: Option<ClientConnection>,
     /// At rest, with the buffer; none while a receive is in flight.
     read_half: Option<(ReadHalf, Vec<u8>)>,
@@ -41,7 +45,7 @@ pub(super) struct Http2Io {
 }
 
 impl Http2Io {
-    pub(super) fn new(transport: Transport) -> io::Result<Http2Io> {
+    pub(super) fn new(transport: Transport, board: Rc<Board>) -> io::Result<Http2Io> {
         let (socket, session, rest) = match transport {
             Transport::Clear(socket) => (socket, None, Vec::new()),
             Transport::Tls(stream) => {
@@ -51,6 +55,7 @@ impl Http2Io {
         };
         let (read_half, write_half) = socket.into_split();
         let mut io = Http2Io {
+            board,
             session,
             read_half: Some((read_half, Vec::with_capacity(RECEIVED))),
             reading: None,
@@ -61,16 +66,23 @@ impl Http2Io {
             writing: None,
             gathered: Vec::new(),
         };
-        io.decrypt(&rest)?;
+        io.take(&rest)?;
         Ok(io)
     }
 
-    /// Takes ciphertext, or clear text where there is no session.
-    fn decrypt(&mut self, mut received: &[u8]) -> io::Result<()> {
+    /// Takes ciphertext, or clear text where there is no session, and counts what it holds.
+    fn take(&mut self, received: &[u8]) -> io::Result<()> {
         if self.taken == self.plain.len() {
             self.plain.clear();
             self.taken = 0;
         }
+        let before = self.plain.len();
+        let outcome = self.decrypt(received);
+        self.board.received(self.plain.len() - before, self.board.clock.now());
+        outcome
+    }
+
+    fn decrypt(&mut self, mut received: &[u8]) -> io::Result<()> {
         let Some(session) = &mut self.session else {
             self.plain.extend_from_slice(received);
             return Ok(());
@@ -172,7 +184,7 @@ impl AsyncRead for Http2Io {
                     io.ended = true;
                     Ok(())
                 }
-                Ok(count) => io.decrypt(&buffer[..count]),
+                Ok(count) => io.take(&buffer[..count]),
                 Err(error) => Err(error),
             };
             io.read_half = Some((half, buffer));

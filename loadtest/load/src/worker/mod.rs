@@ -6,6 +6,7 @@ pub(crate) mod handover;
 mod http1;
 mod http2;
 mod http2_io;
+mod judge;
 mod tls_stream;
 mod transport;
 
@@ -99,7 +100,8 @@ async fn work(assignment: Assignment) -> std::io::Result<Ended> {
     let recorder = Recorder::new(times.measured, Tally::new(requests), handover);
     let share = Share { worker: worker as u32, workers: plan.threads, seed: plan.seed };
     sleep_until(clock, times.start.saturating_sub(2_000_000)).await;
-    board.begin(Schedule::new(plan.load, share, times.start, times.end), recorder);
+    let schedule = Schedule::new(&plan.load, share, times.start, times.measured, times.end);
+    board.begin(schedule, recorder);
     let pacer = monoio::spawn({
         let board = Rc::clone(&board);
         async move { board.run_pacer().await }
@@ -123,23 +125,24 @@ async fn work(assignment: Assignment) -> std::io::Result<Ended> {
     }
     let (since, before) = usage;
     let (now, after) = (clock.now(), Usage::now());
-    let ended = Ended {
+    let mut ended = Ended {
         core: None,
         measured: end.saturating_sub(times.measured),
         wall: now - since,
         cpu: after.cpu.saturating_sub(before.cpu),
         waited: after.waited.saturating_sub(before.waited),
+        interrupted: false,
     };
 
     // A request that was due just before the end may still be given out.
     monoio::time::sleep(SHORT * 2).await;
     board.stop(clock.now());
     let grace = clock.now() + plan.grace().as_nanos() as Nanos;
-    // A run that somebody ended does not wait for stragglers.
-    while board.running() > 0 && clock.now() < grace && !(end < times.end && board.is_interrupted())
-    {
+    // A run that somebody ends does not wait for stragglers.
+    while board.running() > 0 && clock.now() < grace && !board.is_interrupted() {
         monoio::time::sleep(SHORT).await;
     }
+    ended.interrupted = end < times.end || board.running() > 0 && board.is_interrupted();
     board.abandon();
     let last = clock.now() + LAST_WORDS;
     while board.running() > 0 && clock.now() < last {
@@ -162,13 +165,14 @@ async fn sleep_until(clock: Clock, until: Nanos) {
     monoio::time::sleep(Duration::from_nanos(left)).await;
 }
 
-/// Starts the tasks of all slots, some at a time, and waits until each has its connection or none.
+/// Starts the tasks of all slots, some at a time, and waits until each has its connection or none. A run that
+/// somebody ends meanwhile gives up those that are being opened.
 async fn open_all(board: &Rc<Board>, slots: usize) {
     let opened = Rc::new(Cell::new(0_usize));
     let mut connection = http2::Connection::new();
     for slot in 0..slots {
         while slot >= opened.get() + OPENED_TOGETHER {
-            monoio::time::sleep(SHORT).await;
+            wait_for_opening(board).await;
         }
         let opened = Rc::clone(&opened);
         let tell = move || opened.set(opened.get() + 1);
@@ -184,8 +188,15 @@ async fn open_all(board: &Rc<Board>, slots: usize) {
         }
     }
     while opened.get() < slots {
-        monoio::time::sleep(SHORT).await;
+        wait_for_opening(board).await;
     }
+}
+
+async fn wait_for_opening(board: &Board) {
+    if board.is_interrupted() {
+        board.abandon();
+    }
+    monoio::time::sleep(SHORT).await;
 }
 
 async fn sweep(board: Rc<Board>) {

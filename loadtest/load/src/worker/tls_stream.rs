@@ -4,8 +4,9 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
-use rustls::ClientConnection;
+use rustls::{ClientConnection, HandshakeKind};
 
+use super::connect::{Idle, look, take_seen};
 use crate::tls::Tls;
 
 /// Bytes received at once: a record of the largest size and a little more.
@@ -42,9 +43,41 @@ impl TlsStream {
         Ok(stream)
     }
 
-    /// What is under it.
-    pub(super) fn socket(&self) -> &TcpStream {
-        &self.socket
+    /// Looks at an idle connection without waiting. What is of TLS alone, such as a session ticket, is taken;
+    /// anything else is a surplus.
+    pub(super) fn look(&mut self) -> Idle {
+        let mut byte = [0];
+        loop {
+            match self.session.reader().read(&mut byte) {
+                Ok(0) => return Idle::Ended,
+                Ok(_) => return Idle::Surplus,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return Idle::Ended,
+            }
+            if self.taken == self.received.len() {
+                match look(&self.socket) {
+                    Idle::Surplus => {}
+                    other => return other,
+                }
+                self.received.resize(CIPHERTEXT, 0);
+                let count = take_seen(&self.socket, &mut self.received).unwrap_or(0);
+                self.received.truncate(count);
+                self.taken = 0;
+            }
+            let mut rest = &self.received[self.taken..];
+            match self.session.read_tls(&mut rest) {
+                Ok(count @ 1..) => self.taken += count,
+                Ok(0) | Err(_) => return Idle::Ended,
+            }
+            if self.session.process_new_packets().is_err() {
+                return Idle::Ended;
+            }
+        }
+    }
+
+    /// Did the handshake resume a session?
+    pub(super) fn is_resumed(&self) -> bool {
+        self.session.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// The protocol that was agreed on.

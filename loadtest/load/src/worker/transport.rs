@@ -6,9 +6,10 @@ use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
 
 use super::board::Board;
-use super::connect::{connect, has_ended};
+use super::connect::{Idle, connect, look};
 use super::tls_stream::TlsStream;
 use crate::failure::Failure;
+use crate::record::Opening;
 
 /// A connection on which requests are sent and responses received.
 pub(super) enum Transport {
@@ -39,16 +40,18 @@ pub(super) async fn open(board: &Board) -> Result<Transport, Failure> {
             Err(_) => return Err(Failure::Tls),
         },
     };
-    board.connected(began, board.clock.now());
+    let resumed = matches!(&transport, Transport::Tls(stream) if stream.is_resumed());
+    let kept = board.plan.keep_alive;
+    board.connected(Opening { began, done: board.clock.now(), kept, resumed });
     Ok(transport)
 }
 
 impl Transport {
-    /// Has the peer ended the connection while nothing was under way?
-    pub(super) fn has_ended(&self) -> bool {
+    /// Looks at the connection while nothing is under way on it.
+    pub(super) fn look(&mut self) -> Idle {
         match self {
-            Transport::Clear(stream) => has_ended(stream),
-            Transport::Tls(stream) => has_ended(stream.socket()),
+            Transport::Clear(stream) => look(stream),
+            Transport::Tls(stream) => stream.look(),
         }
     }
 

@@ -29,6 +29,8 @@ pub(crate) enum Manner {
     Status(u16),
     /// More bytes than the response has.
     Surplus,
+    /// 200, and a little later the same again.
+    LateSurplus,
     /// 200, after which the connection ends without a word.
     EndWhenIdle,
     /// A reset as soon as a request has come.
@@ -112,7 +114,7 @@ fn serve(mut stream: TcpStream, manner: Manner) {
         let close = String::from_utf8_lossy(&request).contains("connection: close");
         request.clear();
         let response = match manner {
-            Manner::Good | Manner::EndWhenIdle => {
+            Manner::Good | Manner::EndWhenIdle | Manner::LateSurplus => {
                 "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello".to_owned()
             }
             Manner::Chunked => {
@@ -138,6 +140,10 @@ fn serve(mut stream: TcpStream, manner: Manner) {
                 return;
             }
         };
+        if matches!(manner, Manner::LateSurplus) {
+            let _ = stream.write_all(response.as_bytes());
+            thread::sleep(Duration::from_millis(5));
+        }
         if stream.write_all(response.as_bytes()).is_err()
             || close
             || matches!(manner, Manner::CloseWithin | Manner::EndWhenIdle)
@@ -186,9 +192,12 @@ pub(crate) fn run_json(arguments: &[&str]) -> Value {
     result(code, &output, &errors)
 }
 
-/// Makes a run that is interrupted after some time; its result.
+/// How long a run that was interrupted is awaited.
+const END_MAX: Duration = Duration::from_secs(60);
+
+/// Makes a run that is interrupted after some time; its result. It fails if the run goes on.
 pub(crate) fn interrupted(arguments: &[&str], after: Duration) -> Value {
-    let child = Command::new(BINARY)
+    let mut child = Command::new(BINARY)
         .args(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -199,6 +208,14 @@ pub(crate) fn interrupted(arguments: &[&str], after: Duration) -> Value {
     // SAFETY: no pointers; it is our own child, which has not been waited for.
     unsafe {
         libc::kill(process, libc::SIGINT);
+    }
+    let deadline = std::time::Instant::now() + END_MAX;
+    while child.try_wait().expect("our child").is_none() {
+        if std::time::Instant::now() > deadline {
+            let _ = child.kill();
+            panic!("it did not end after the interrupt");
+        }
+        thread::sleep(Duration::from_millis(20));
     }
     let Output { status, stdout, stderr } = child.wait_with_output().expect("it ends");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
