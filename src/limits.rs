@@ -112,6 +112,15 @@ pub const SERIES_PER_SLOT_MAX: usize = 256;
 /// Latency histograms of the process (about 85 KiB each, twice per worker that uses one, and 170 KiB
 /// once); routes beyond share one.
 pub const HISTOGRAMS_MAX: usize = 256;
+/// Of these, those that hosts may use for requests that matched no route of theirs; hosts beyond count
+/// with requests that matched no host.
+pub const HISTOGRAMS_OF_HOSTS_MAX: usize = 64;
+/// Seconds of the history of requests, one step each: ten minutes, and ten that wait to be put together.
+pub const HISTORY_STEPS_MAX: usize = 610;
+/// Steps of ten seconds that the history has of the time before: an hour.
+pub const HISTORY_COARSE_STEPS_MAX: usize = 360;
+/// Bytes of the history of requests; when it would be more, its steps become coarser or fewer.
+pub const HISTORY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How often the stats thread collects the workers' numbers when nobody asks.
 pub const STATS_INTERVAL: Duration = Duration::from_secs(1);
 /// A scrape waits this long for a worker that does not answer, then shows what is there.
@@ -126,6 +135,10 @@ pub const ACCESS_LOG_SPARE_BUFFERS_MAX: usize = 4;
 pub const CREDENTIAL_FILE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of a question to `/explain` of the admin server: a head and its first line.
 pub const EXPLAIN_REQUEST_BYTES_MAX: usize = HEAD_BYTES_MAX + REQUEST_LINE_BYTES_MAX;
+/// Ways through routes that the service graph shows; those without traffic are left out first.
+pub const GRAPH_ROUTES_MAX: usize = 1000;
+/// Endpoints that the service graph shows.
+pub const GRAPH_ENDPOINTS_MAX: usize = 1000;
 /// Questions to `/explain` that may wait.
 pub const EXPLAIN_QUESTIONS_MAX: usize = 8;
 /// Bytes of an answer of `/explain` that the command line reads.

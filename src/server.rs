@@ -196,6 +196,7 @@ pub fn run_until_stopped(
     let state = AdminState {
         status: Arc::new(StatusCell::default()),
         snapshot: Arc::new(SnapshotCell::default()),
+        clusters: publisher.shared(),
         explain: Arc::new(ExplainService::default()),
         stats: stats_thread.handle(),
         readiness: Arc::new(ReadinessFlag::default()),

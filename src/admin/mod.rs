@@ -4,9 +4,13 @@
 //! holds nothing of its own and changes nothing. It runs on the control side's tokio runtime and
 //! knows no internals of control, workers or manifests.
 //!
-//! Reading order: `ports` (which port serves what, and binding), `state`, `report`, `explain`, `server`.
+//! Reading order: `ports` (which port serves what, and binding), `state`, `report`, `explain`,
+//! `live_stats`, `live`, `graph`, `server`.
 
 mod explain;
+mod graph;
+mod live;
+mod live_stats;
 pub mod ports;
 pub mod report;
 pub mod server;

@@ -15,13 +15,19 @@ use tokio::task::JoinSet;
 use crate::limits::{ADMIN_SHUTDOWN_TIMEOUT, SCRAPE_TIMEOUT};
 use crate::metrics::{HistogramKey, prometheus};
 
-use super::explain;
 use super::ports::{AdminError, AdminListeners, AdminRole};
 use super::state::{AdminState, Readiness};
+use super::{explain, graph, live};
 
 /// Every page of the admin port with what it shows.
 const PAGES: &[(&str, &str)] = &[
     ("/", "this list"),
+    ("/api/curve", "percentile curve of a route (`key`) or `host` over `window` seconds (JSON)"),
+    (
+        "/api/graph",
+        "gateway, hosts, routes, services, subsets, endpoints with their traffic (JSON)",
+    ),
+    ("/api/live", "rates, errors, latencies of the last `window` seconds (JSON)"),
     ("/clusters", "clusters and their endpoints (JSON)"),
     ("/config_dump", "generation, sources, objects with their diagnostics, snapshot (JSON)"),
     ("/explain", "POST a request, as `GET http://hello.com/`: where it goes and why"),
@@ -73,6 +79,9 @@ fn router(role: AdminRole) -> Router<AdminState> {
             .route("/stats/prometheus", get(stats_prometheus)),
         AdminRole::Admin => router
             .route("/", get(index))
+            .route("/api/curve", get(live::curve))
+            .route("/api/graph", get(graph::graph))
+            .route("/api/live", get(live::live))
             .route("/clusters", get(clusters))
             .route("/config_dump", get(config_dump))
             .route("/explain", explain::route())
@@ -141,7 +150,7 @@ async fn stats_histograms(State(state): State<AdminState>) -> Response {
     }
 }
 
-fn stats_stopped() -> Response {
+pub(super) fn stats_stopped() -> Response {
     let text = "the statistics thread has stopped; the process is shutting down\n";
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::explain::ExplainService;
 use crate::metrics::StatsHandle;
 use crate::snapshot::Snapshot;
+use crate::upstream::SharedClustersCell;
 
 use super::report::StatusReport;
 
@@ -97,6 +98,8 @@ pub struct AdminState {
     pub status: Arc<StatusCell>,
     /// What requests are explained by.
     pub snapshot: Arc<SnapshotCell>,
+    /// What the workers share of the clusters: which endpoints are out.
+    pub clusters: Arc<SharedClustersCell>,
     /// Explains.
     pub explain: Arc<ExplainService>,
     /// The numbers.

@@ -16,6 +16,7 @@ use crate::config::{Diagnostic, Object, Severity};
 use crate::http::Scheme;
 use crate::ids::{ClusterId, HistogramSlot, RouteId};
 use crate::metrics::HistogramKey;
+use crate::metrics::labels::{OWN_ANSWER, UNKNOWN};
 use crate::router::{HeaderMatch, Matcher, PatternError, QueryMatch, StringMatch};
 use crate::snapshot::{
     Cluster, Destination, DirectResponse, Forward, Mirror, Redirect, RedirectPath, RedirectPort,
@@ -86,10 +87,18 @@ impl<'r> RouteCompiler<'r> {
         };
         let operation = self.operation(String::new());
         let id = RouteId(self.routes.len() as u32);
+        // It is the same one for all hosts of the port.
+        let key = HistogramKey {
+            route: "https-redirect".to_owned(),
+            virtual_service: UNKNOWN.to_owned(),
+            virtual_host: "*".to_owned(),
+            destination: OWN_ANSWER.to_owned(),
+        };
+        let own_answers = self.clusters.labels().histogram_slot(&key);
         self.routes.push(Route {
             action: RouteAction::Redirect(Box::new(redirect)),
             operation,
-            names: Box::default(),
+            names: Box::new(RouteNames { own_answers, ..RouteNames::default() }),
             policy: None,
         });
         (Matcher { scheme: Some(StringMatch::exact("http")), ..Matcher::default() }, id)
@@ -184,8 +193,25 @@ impl<'r> RouteCompiler<'r> {
             Some(name) => format!("{rule_name}.{name}"),
         };
         let virtual_service = virtual_service.to_owned();
-        let names =
-            Box::new(RouteNames { route: name.clone(), virtual_service: virtual_service.clone() });
+        // Envoy's statistics of a route bear its prefix; those of ours are its latencies.
+        let prefix = condition.stat_prefix.as_ref().filter(|prefix| !prefix.is_empty());
+        let key = |destination: String| HistogramKey {
+            route: prefix.unwrap_or(&name).clone(),
+            virtual_service: virtual_service.clone(),
+            virtual_host: virtual_host.to_owned(),
+            destination,
+        };
+        let answers =
+            rule.redirect.is_some() || rule.direct_response.is_some() || rule.cors_policy.is_some();
+        let own_answers = match answers {
+            true => self.counted(key(OWN_ANSWER.to_owned())),
+            false => HistogramSlot::UNROUTED,
+        };
+        let names = Box::new(RouteNames {
+            route: name.clone(),
+            virtual_service: virtual_service.clone(),
+            own_answers,
+        });
         if let Some(action) = local_action(rule, condition, context) {
             return Route { action, operation: self.operation(String::new()), names, policy: None };
         }
@@ -200,15 +226,7 @@ impl<'r> RouteCompiler<'r> {
             if operation.is_empty() {
                 operation = format!("{host}:{number}{}", path_pattern(condition.uri.as_ref()));
             }
-            // Envoy's statistics of a route bear its prefix; those of ours are its latencies.
-            let prefix = condition.stat_prefix.as_ref().filter(|prefix| !prefix.is_empty());
-            let key = HistogramKey {
-                route: prefix.unwrap_or(&name).clone(),
-                virtual_service: virtual_service.clone(),
-                virtual_host: virtual_host.to_owned(),
-                destination: naming::cluster(&host, number, subset),
-            };
-            let histogram_slot = self.clusters.labels().histogram_slot(&key);
+            let histogram_slot = self.counted(key(naming::cluster(&host, number, subset)));
             let weight = if several { weight } else { 1 };
             destinations.push(Destination { cluster, weight, histogram_slot });
         }
@@ -283,6 +301,16 @@ impl<'r> RouteCompiler<'r> {
         let (number, cluster) =
             self.clusters.cluster(&host, port, subset, u32::from(context.number));
         (host, number, cluster)
+    }
+
+    /// The slot of a route's requests.
+    fn counted(&mut self, key: HistogramKey) -> HistogramSlot {
+        self.clusters.labels().histogram_slot(&key)
+    }
+
+    /// The slot of requests for a host that no route matches.
+    pub fn unrouted(&mut self, counted_as: &str) -> HistogramSlot {
+        self.clusters.labels().unrouted_slot(counted_as)
     }
 
     /// The shared text of an operation.

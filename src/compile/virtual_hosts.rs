@@ -20,6 +20,8 @@ struct Domain {
     routes: Routes,
     /// A server that has it has `httpsRedirect`.
     redirects: bool,
+    /// The name that its requests are counted under: the first host of the VirtualService that brought it.
+    counted_as: Option<String>,
 }
 
 /// The domains of a port, in the order in which they came.
@@ -51,7 +53,7 @@ pub fn compile<'r>(
     let mut domains = Domains::default();
     // The routes of a VirtualService are made once per Gateway, with the number of the first server
     // of it that matches (behaviour 3.2.7).
-    let mut made: HashMap<(usize, String), Routes> = HashMap::new();
+    let mut made: HashMap<(usize, String), (String, Routes)> = HashMap::new();
     for server in servers {
         let redirects = server.server.redirects_to_https();
         for (index, &candidate) in candidates.iter().enumerate() {
@@ -71,12 +73,13 @@ pub fn compile<'r>(
                 let first_host = hosts.first().map_or("*", String::as_str);
                 let made_routes =
                     routes.virtual_service(candidate, &context, first_host, diagnostics);
-                made.insert(key.clone(), made_routes);
+                made.insert(key.clone(), (first_host.to_owned(), made_routes));
             }
-            let own = made.get(&key).cloned().unwrap_or_default();
+            let (counted_as, own) = made.get(&key).cloned().unwrap_or_default();
             for host in hosts {
                 let domain = domains.of(host);
                 domain.redirects |= redirects;
+                domain.counted_as = domain.counted_as.take().or_else(|| Some(counted_as.clone()));
                 // A VirtualService bound by two servers of one Gateway contributes once.
                 let has =
                     |route: &(Matcher, RouteId)| domain.routes.iter().any(|(_, id)| *id == route.1);
@@ -92,6 +95,7 @@ pub fn compile<'r>(
     }
     let mut table = RouteTable::default();
     let mut https_redirect = None;
+    let mut unrouted = Vec::new();
     for mut domain in domains.all {
         // Only catch-alls move, to the end; the others keep their order (behaviour 3.2.3).
         domain.routes.sort_by_key(|(matcher, _)| matcher.is_catch_all());
@@ -100,13 +104,17 @@ pub fn compile<'r>(
             domain.routes.insert(0, redirect.clone());
         }
         let name = format!("{}:{}", domain.name, port);
-        if let Err(error) = table.add_virtual_host(name, vec![domain.name], domain.routes) {
-            diagnostics.push(Diagnostic::without_place(
+        match table.add_virtual_host(name, vec![domain.name], domain.routes) {
+            Ok(id) => unrouted.extend(domain.counted_as.map(|host| (id, host))),
+            Err(error) => diagnostics.push(Diagnostic::without_place(
                 Severity::Error,
                 "RNG0202",
                 format!("port {}: {error}", port),
-            ));
+            )),
         }
+    }
+    for (id, host) in unrouted {
+        table.count_unrouted(id, routes.unrouted(&host));
     }
     table
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::net::listener;
 use crate::snapshot::Snapshot;
-use crate::upstream::SharedClusters;
+use crate::upstream::{SharedClusters, SharedClustersCell};
 use crate::worker::{Command, WorkerHandle};
 
 /// How often a port that is in use is tried again, and how long between.
@@ -54,7 +54,7 @@ impl BindError {
 pub struct Publisher {
     workers: Vec<WorkerHandle>,
     bound: BTreeSet<SocketAddr>,
-    shared: SharedClusters,
+    shared: Arc<SharedClustersCell>,
 }
 
 /// Sockets bound for a snapshot, one per worker each.
@@ -64,12 +64,17 @@ pub struct Bound(BTreeMap<SocketAddr, Vec<TcpListener>>);
 impl Publisher {
     /// Nothing is bound yet.
     pub fn new(workers: Vec<WorkerHandle>) -> Publisher {
-        Publisher { workers, bound: BTreeSet::new(), shared: SharedClusters::default() }
+        Publisher { workers, bound: BTreeSet::new(), shared: Arc::default() }
     }
 
     /// The workers.
     pub fn workers(&self) -> &[WorkerHandle] {
         &self.workers
+    }
+
+    /// What the workers share of the clusters, as it was published last.
+    pub fn shared(&self) -> Arc<SharedClustersCell> {
+        Arc::clone(&self.shared)
     }
 
     /// Bind what `snapshot` listens on and is not bound yet. What cannot be bound is an error each;
@@ -103,7 +108,8 @@ impl Publisher {
             self.bound.contains(&listener.address) || sockets.contains_key(&listener.address)
         });
         self.bound = snapshot.listeners.iter().map(|listener| listener.address).collect();
-        self.shared = SharedClusters::new(&snapshot, &self.shared);
+        let shared = SharedClusters::new(&snapshot, &self.shared.load());
+        self.shared.set(shared.clone());
         for worker in &self.workers {
             let own: Vec<(SocketAddr, TcpListener)> = sockets
                 .iter_mut()
@@ -111,7 +117,7 @@ impl Publisher {
                 .collect();
             let command = Command::Publish {
                 snapshot: Box::new(snapshot.clone()),
-                shared: self.shared.clone(),
+                shared: shared.clone(),
                 sockets: own,
             };
             worker.send(command);

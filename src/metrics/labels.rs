@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 
 use crate::ids::{HistogramSlot, MetricSlot};
-use crate::limits::HISTOGRAMS_MAX;
+use crate::limits::{HISTOGRAMS_MAX, HISTOGRAMS_OF_HOSTS_MAX};
 
 /// Value of a label that is not known (Istio's word for it).
 pub const UNKNOWN: &str = "unknown";
@@ -172,6 +172,9 @@ impl SourceLabels {
     }
 }
 
+/// Destination of answers that the gateway gives itself.
+pub const OWN_ANSWER: &str = "-";
+
 /// What one latency histogram measures.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HistogramKey {
@@ -181,11 +184,20 @@ pub struct HistogramKey {
     pub virtual_service: String,
     /// The virtual host (its first domain).
     pub virtual_host: String,
-    /// Istio's name of the destination's cluster.
+    /// Istio's name of the destination's cluster; [`OWN_ANSWER`] for what the gateway answers itself.
     pub destination: String,
 }
 
 impl HistogramKey {
+    /// Requests for a virtual host that no route of it matched.
+    pub fn unrouted_of(virtual_host: &str) -> HistogramKey {
+        HistogramKey {
+            virtual_host: virtual_host.to_owned(),
+            destination: OWN_ANSWER.to_owned(),
+            ..HistogramKey::all(UNKNOWN)
+        }
+    }
+
     fn all(text: &str) -> HistogramKey {
         HistogramKey {
             route: text.to_owned(),
@@ -205,6 +217,8 @@ pub struct LabelTable {
     histograms: Vec<HistogramKey>,
     histogram_slots: HashMap<HistogramKey, HistogramSlot>,
     histograms_max: usize,
+    /// Histograms given by [`LabelTable::unrouted_slot`].
+    of_hosts: usize,
 }
 
 /// The table as control thread (writes while compiling) and stats thread (reads while rendering)
@@ -233,6 +247,7 @@ impl LabelTable {
             histograms: vec![HistogramKey::all(UNKNOWN), HistogramKey::all("other")],
             histogram_slots: HashMap::new(),
             histograms_max,
+            of_hosts: 0,
         };
         let unknown = table.metric_slot(&MetricLabels::default());
         debug_assert_eq!(unknown, MetricSlot::UNKNOWN);
@@ -274,6 +289,31 @@ impl LabelTable {
         self.histograms.push(key.clone());
         self.histogram_slots.insert(key.clone(), slot);
         slot
+    }
+
+    /// The histogram of requests for `virtual_host` that no route of it matched. Such hosts have
+    /// [`HISTOGRAMS_OF_HOSTS_MAX`] at most, so that there are some for routes; a host beyond gets that of
+    /// requests without host.
+    pub fn unrouted_slot(&mut self, virtual_host: &str) -> HistogramSlot {
+        let key = HistogramKey::unrouted_of(virtual_host);
+        if let Some(slot) = self.histogram_slots.get(&key) {
+            return *slot;
+        }
+        if self.of_hosts >= HISTOGRAMS_OF_HOSTS_MAX {
+            return HistogramSlot::UNROUTED;
+        }
+        match self.histogram_slot(&key) {
+            LabelTable::OTHER_ROUTES => HistogramSlot::UNROUTED,
+            slot => {
+                self.of_hosts += 1;
+                slot
+            }
+        }
+    }
+
+    /// What each histogram measures; index: `HistogramSlot`.
+    pub fn histogram_keys(&self) -> &[HistogramKey] {
+        &self.histograms
     }
 
     /// The labels of a slot; those of slot 0 for a slot that this table did not give.
@@ -333,5 +373,19 @@ mod tests {
         assert_eq!(table.histogram_slot(&HistogramKey::all("a")), first);
         assert_eq!(table.histogram_key(first).route, "a");
         assert_eq!(table.histogram_key(HistogramSlot::UNROUTED).route, "unknown");
+        assert_eq!(table.unrouted_slot("c"), HistogramSlot::UNROUTED, "not among the other routes");
+    }
+
+    #[test]
+    fn hosts_do_not_use_up_the_histograms_of_routes() {
+        let mut table = LabelTable::new();
+        let first = table.unrouted_slot("0");
+        for host in 1..HISTOGRAMS_OF_HOSTS_MAX {
+            assert_ne!(table.unrouted_slot(&host.to_string()), HistogramSlot::UNROUTED);
+        }
+        assert_eq!(table.unrouted_slot("more"), HistogramSlot::UNROUTED);
+        assert_eq!(table.unrouted_slot("0"), first);
+        assert_eq!(table.histogram_key(first), &HistogramKey::unrouted_of("0"));
+        assert_ne!(table.histogram_slot(&HistogramKey::all("a")), LabelTable::OTHER_ROUTES);
     }
 }

@@ -4,8 +4,8 @@
 //! atomics, no strings, no hashing. The control side gives the indices meaning in a [`LabelTable`].
 //! One stats thread swaps the workers' shards for empty ones, adds them up and renders the total.
 //!
-//! Reading order: `labels`, `buckets`, `series`, `tcp_series`, `counters`, `shard`, `totals`, `stats_thread`,
-//! `prometheus`. Adding a label to an Istio metric costs one series per value of it in every
+//! Reading order: `labels`, `buckets`, `series`, `tcp_series`, `counters`, `shard`, `latency_counts`,
+//! `history`, `totals`, `stats_thread`, `prometheus`. Adding a label to an Istio metric costs one series per value of it in every
 //! worker; adding a counter costs one field in `counters` and one name in `names`.
 //!
 //! No network, no files and no runtime here, and nothing reads a request but through
@@ -14,7 +14,9 @@
 pub mod buckets;
 pub mod control_stats;
 pub mod counters;
+pub mod history;
 pub mod labels;
+pub mod latency_counts;
 pub mod names;
 pub mod overrides;
 pub mod prometheus;

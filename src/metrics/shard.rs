@@ -16,6 +16,35 @@ pub const LATENCY_US_MAX: u64 = 600_000_000;
 /// Significant decimal digits of a latency histogram.
 pub const LATENCY_DIGITS: u8 = 3;
 
+/// Classes of statuses: none sent, then 1xx to 5xx.
+pub const STATUS_CLASSES: usize = 6;
+
+/// Requests by class of status; index: [`status_class`].
+pub type ClassCounts = [u64; STATUS_CLASSES];
+
+/// The class of a status: its hundreds, 0 when none was sent. Those beyond 599 count as 5xx.
+#[inline]
+pub fn status_class(status: u16) -> usize {
+    usize::from(status / 100).min(STATUS_CLASSES - 1)
+}
+
+/// What is kept of one route and destination between two hand-overs.
+#[derive(Debug)]
+pub(super) struct RouteNumbers {
+    /// Microseconds. 32-bit counts halve the memory, and one interval never fills them.
+    pub(super) latencies: Histogram<u32>,
+    /// Index: [`status_class`].
+    pub(super) classes: [u32; STATUS_CLASSES],
+}
+
+impl RouteNumbers {
+    #[inline]
+    fn record(&mut self, latency_us: u64, status: u16) {
+        self.latencies.saturating_record(latency_us);
+        self.classes[status_class(status)] += 1;
+    }
+}
+
 /// An empty latency histogram, 1 µs to [`LATENCY_US_MAX`].
 pub fn latency_histogram<T: Counter>() -> Histogram<T> {
     Histogram::new_with_bounds(1, LATENCY_US_MAX, LATENCY_DIGITS)
@@ -32,9 +61,9 @@ pub struct MetricsShard {
     pub gauges: WorkerGauges,
     pub(super) series: SeriesTable,
     pub(super) tcp: TcpSeriesTable,
-    /// Index: `HistogramSlot`. 32-bit counts halve the memory, and one interval never fills them.
-    pub(super) histograms: Vec<Option<Histogram<u32>>>,
-    pub(super) changed_histograms: Vec<u32>,
+    /// Index: `HistogramSlot`.
+    pub(super) routes: Vec<Option<RouteNumbers>>,
+    pub(super) changed_routes: Vec<u32>,
 }
 
 impl MetricsShard {
@@ -46,8 +75,8 @@ impl MetricsShard {
             gauges: WorkerGauges::default(),
             series: SeriesTable::default(),
             tcp: TcpSeriesTable::default(),
-            histograms: Vec::new(),
-            changed_histograms: Vec::new(),
+            routes: Vec::new(),
+            changed_routes: Vec::new(),
         })
     }
 
@@ -65,25 +94,25 @@ impl MetricsShard {
         }
         let latency_us = info.duration_us.clamp(1, LATENCY_US_MAX);
         let slot = info.histogram_slot.index();
-        match self.histograms.get_mut(slot) {
-            Some(Some(histogram)) => {
-                if histogram.is_empty() {
-                    self.changed_histograms.push(slot as u32);
+        match self.routes.get_mut(slot) {
+            Some(Some(numbers)) => {
+                if numbers.latencies.is_empty() {
+                    self.changed_routes.push(slot as u32);
                 }
-                histogram.saturating_record(latency_us);
+                numbers.record(latency_us, info.response_code);
             }
-            _ => self.first_latency(slot, latency_us),
+            _ => self.first_of_route(slot, latency_us, info.response_code),
         }
     }
 
     #[cold]
-    fn first_latency(&mut self, slot: usize, latency_us: u64) {
-        if slot >= self.histograms.len() {
-            self.histograms.resize_with(slot + 1, || None);
+    fn first_of_route(&mut self, slot: usize, latency_us: u64, status: u16) {
+        if slot >= self.routes.len() {
+            self.routes.resize_with(slot + 1, || None);
         }
-        let histogram = self.histograms[slot].insert(latency_histogram());
-        histogram.saturating_record(latency_us);
-        self.changed_histograms.push(slot as u32);
+        let empty = RouteNumbers { latencies: latency_histogram(), classes: [0; STATUS_CLASSES] };
+        self.routes[slot].insert(empty).record(latency_us, status);
+        self.changed_routes.push(slot as u32);
     }
 
     /// Put `spare` in the place of `current` and give the filled one. The gauges go on in `spare`.
@@ -169,10 +198,21 @@ mod tests {
             info.duration_us = duration_us;
             shard.record_request(&info);
         }
-        let histogram = shard.histograms[2].as_ref().unwrap();
+        let histogram = &shard.routes[2].as_ref().unwrap().latencies;
         assert_eq!((histogram.len(), histogram.min()), (3, 1));
         assert!(histogram.max() >= LATENCY_US_MAX);
-        assert_eq!(shard.changed_histograms, [2]);
-        assert!(shard.histograms[0].is_none());
+        assert_eq!(shard.changed_routes, [2]);
+        assert!(shard.routes[0].is_none());
+    }
+
+    #[test]
+    fn statuses_count_in_their_classes() {
+        let mut shard = MetricsShard::new(WorkerId(0));
+        let mut info = StreamInfo::new(Instant::now(), 0);
+        for status in [0, 101, 200, 204, 301, 404, 499, 503, 999, u16::MAX] {
+            info.response_code = status;
+            shard.record_request(&info);
+        }
+        assert_eq!(shard.routes[0].as_ref().unwrap().classes, [1, 1, 2, 1, 2, 3]);
     }
 }

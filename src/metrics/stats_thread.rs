@@ -5,7 +5,7 @@ use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
 
@@ -124,6 +124,8 @@ impl StatsThread {
                 jobs: Vec::new(),
                 round: 0,
                 totals: Totals::new(),
+                step_began: Instant::now(),
+                step_ends: None,
             }
             .run(&receiver);
         })?;
@@ -223,6 +225,10 @@ struct State {
     jobs: Vec<OpenJob>,
     round: u64,
     totals: Totals,
+    /// When the open step of the history began.
+    step_began: Instant,
+    /// The round that ends it, and when that began.
+    step_ends: Option<(u64, Instant, SystemTime)>,
 }
 
 impl State {
@@ -231,8 +237,14 @@ impl State {
         loop {
             let now = Instant::now();
             if now >= next_round {
+                // A worker that did not answer in a second does not hold the others' step open.
+                self.end_step();
                 self.begin_round();
+                self.step_ends = Some((self.round, now, SystemTime::now()));
                 next_round = now + self.options.interval;
+            }
+            if self.step_ends.is_some_and(|(round, ..)| round <= self.ended_round()) {
+                self.end_step();
             }
             self.finish_jobs(now);
             let wake = self.jobs.iter().map(|open| open.deadline).fold(next_round, Instant::min);
@@ -292,8 +304,22 @@ impl State {
         }
     }
 
+    /// End the step that a round was begun for, with all that came of it.
+    fn end_step(&mut self) {
+        let Some((_, ended, at)) = self.step_ends.take() else { return };
+        let unix_ms = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let length = ended.saturating_duration_since(self.step_began);
+        self.totals.history.close(unix_ms, length);
+        self.step_began = ended;
+    }
+
+    /// The newest round that every worker's request ended in.
+    fn ended_round(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.ended).min().unwrap_or(self.round)
+    }
+
     fn finish_jobs(&mut self, now: Instant) {
-        let ended = self.workers.iter().map(|worker| worker.ended).min().unwrap_or(self.round);
+        let ended = self.ended_round();
         let ready = |open: &mut OpenJob| open.round <= ended || open.deadline <= now;
         let ready: Vec<OpenJob> = self.jobs.extract_if(.., ready).collect();
         if ready.is_empty() {

@@ -5,6 +5,7 @@ use hdrhistogram::Histogram;
 use crate::ids::{HistogramSlot, WorkerId};
 
 use super::counters::{WorkerCounters, WorkerGauges};
+use super::history::History;
 use super::labels::{HistogramKey, LabelTable};
 use super::series::SeriesTable;
 use super::shard::{MetricsShard, latency_histogram};
@@ -21,6 +22,8 @@ pub struct Totals {
     pub counters: WorkerCounters,
     workers: Vec<(WorkerId, WorkerGauges)>,
     histograms: Vec<Option<Histogram<u64>>>,
+    /// The same requests by time.
+    pub history: History,
 }
 
 impl Totals {
@@ -35,19 +38,21 @@ impl Totals {
         shard.tcp.drain_into(&mut self.tcp);
         self.counters.add(&std::mem::take(&mut shard.counters));
         self.set_gauges(shard.worker(), shard.gauges);
-        if self.histograms.len() < shard.histograms.len() {
-            self.histograms.resize_with(shard.histograms.len(), || None);
+        if self.histograms.len() < shard.routes.len() {
+            self.histograms.resize_with(shard.routes.len(), || None);
         }
-        for slot in shard.changed_histograms.drain(..) {
-            let slot = slot as usize;
-            if let Some(filled) = &mut shard.histograms[slot] {
-                let total = self.histograms[slot].get_or_insert_with(latency_histogram);
-                for recorded in filled.iter_recorded() {
-                    let count = u64::from(recorded.count_at_value());
-                    total.saturating_record_n(recorded.value_iterated_to(), count);
-                }
-                filled.reset();
+        for slot in shard.changed_routes.drain(..) {
+            let index = slot as usize;
+            let Some(filled) = &mut shard.routes[index] else { continue };
+            let total = self.histograms[index].get_or_insert_with(latency_histogram);
+            let step = self.history.open(HistogramSlot(slot));
+            for recorded in filled.latencies.iter_recorded() {
+                let (value, count) = (recorded.value_iterated_to(), recorded.count_at_value());
+                total.saturating_record_n(value, u64::from(count));
+                step.add_latency(value, count);
             }
+            step.add_classes(&std::mem::take(&mut filled.classes));
+            filled.latencies.reset();
         }
     }
 

@@ -220,7 +220,13 @@ fn route(
         .ok_or(ProxyError::NoRoute)?;
     let route_id: RouteId = match table.find(&head) {
         Lookup::Route(_, route) => route,
-        Lookup::NoVirtualHost | Lookup::NoRoute(_) => return Err(ProxyError::NoRoute),
+        Lookup::NoVirtualHost => return Err(ProxyError::NoRoute),
+        Lookup::NoRoute(host) => {
+            if let Some(host) = table.virtual_host(host) {
+                scratch.info.histogram_slot = host.unrouted;
+            }
+            return Err(ProxyError::NoRoute);
+        }
     };
     let info = &mut scratch.info;
     info.route = Some(route_id);
@@ -262,7 +268,11 @@ fn route(
         scratch.response_edits.keep(changes, route_id, position, &values, replica);
     }
     if !matches!(route.action, RouteAction::Forward(_)) {
+        info.histogram_slot = route.names.own_answers;
         return Ok(Routed::Configured(route_id));
+    }
+    if let Some(destination) = destination {
+        info.histogram_slot = destination.histogram_slot;
     }
     if let Some(fault) = policy.and_then(|policy| policy.fault) {
         if context.chance(fault.delay_ppm) {
@@ -278,11 +288,11 @@ fn route(
     {
         scratch.response_edits.keep_cors(answer, origin, route_id, position, replica);
         if scratch.response_edits.is_preflight() {
+            info.histogram_slot = route.names.own_answers;
             return Ok(Routed::Configured(route_id));
         }
     }
     let destination = destination.ok_or(ProxyError::NoCluster)?;
-    info.histogram_slot = destination.histogram_slot;
     let cluster = destination.cluster.ok_or(ProxyError::NoCluster)?;
     info.cluster = Some(cluster);
     info.metric_slot = snapshot.cluster(cluster).metric_slot;

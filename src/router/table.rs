@@ -5,7 +5,7 @@ use super::matcher::Matcher;
 use super::path_index::{PathIndex, ROUTES_MAX};
 use crate::http::RequestHead;
 use crate::http::authority::{HOST_BYTES_MAX, canonical_host, host};
-use crate::ids::{RouteId, VirtualHostId};
+use crate::ids::{HistogramSlot, RouteId, VirtualHostId};
 
 /// Routes of one port (Istio's `http.<port>`). A clone shares nothing that is written to.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +25,8 @@ pub struct VirtualHost {
     pub domains: Vec<String>,
     /// Its routes, in order.
     pub routes: Vec<RouteEntry>,
+    /// What requests for it count under that no route matches.
+    pub unrouted: HistogramSlot,
 }
 
 /// A route of a virtual host.
@@ -169,8 +171,16 @@ impl RouteTable {
         let routes: Vec<RouteEntry> =
             routes.into_iter().map(|(matcher, route)| RouteEntry { matcher, route }).collect();
         self.indexes.push(PathIndex::new(&routes));
-        self.virtual_hosts.push(VirtualHost { name, domains, routes });
+        let unrouted = HistogramSlot::UNROUTED;
+        self.virtual_hosts.push(VirtualHost { name, domains, routes, unrouted });
         Ok(id)
+    }
+
+    /// Count requests for this virtual host that no route matches under `slot`.
+    pub fn count_unrouted(&mut self, id: VirtualHostId, slot: HistogramSlot) {
+        if let Some(of) = self.virtual_hosts.get_mut(id.index()) {
+            of.unrouted = slot;
+        }
     }
 }
 

@@ -177,6 +177,9 @@ pub struct RouteNames {
     pub route: String,
     /// `namespace/name` of the VirtualService.
     pub virtual_service: String,
+    /// What its own answers count under: redirects, direct responses, answers to preflights. That of
+    /// requests without route when it gives none.
+    pub own_answers: HistogramSlot,
 }
 
 /// What a route does with a request.

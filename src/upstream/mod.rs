@@ -19,4 +19,4 @@ pub use limits::{Counted, Limiter, Ticket};
 pub use outlier::Outcome;
 pub use pool::{CheckedIn, ConnectionPlace, EndpointPool, Freed};
 pub use selection::Pick;
-pub use shared::{SharedCluster, SharedClusters};
+pub use shared::{SharedCluster, SharedClusters, SharedClustersCell};

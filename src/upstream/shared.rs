@@ -2,7 +2,7 @@
 //! process. Made when a snapshot is published, once, and handed to every worker beside its own copy.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use super::limits::Limiter;
@@ -62,8 +62,30 @@ impl SharedClusters {
         SharedClusters { by_name: Arc::new(by_name), by_id: by_id.into() }
     }
 
+    /// Has outlier detection taken an endpoint out, by its position in the cluster?
+    pub fn is_ejected(&self, id: ClusterId, position: usize) -> bool {
+        let detector = self.get(id).and_then(|shared| shared.detector.as_ref());
+        detector.is_some_and(|detector| detector.is_ejected(position))
+    }
+
     /// That of a cluster, if it has any.
     pub fn get(&self, id: ClusterId) -> Option<&Arc<SharedCluster>> {
         self.by_id.get(id.index())?.as_ref()
+    }
+}
+
+/// Those of the newest snapshot, for pages that show them.
+#[derive(Debug, Default)]
+pub struct SharedClustersCell(RwLock<SharedClusters>);
+
+impl SharedClustersCell {
+    /// Show these from now on.
+    pub fn set(&self, shared: SharedClusters) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = shared;
+    }
+
+    /// Those set last.
+    pub fn load(&self) -> SharedClusters {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

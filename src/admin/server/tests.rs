@@ -40,6 +40,7 @@ impl Server {
         let state = AdminState {
             status: Arc::new(StatusCell::default()),
             snapshot: Arc::default(),
+            clusters: Arc::default(),
             explain: Arc::default(),
             stats: stats.handle(),
             readiness: Arc::new(ReadinessFlag::default()),
@@ -117,6 +118,7 @@ fn report() -> StatusReport {
             names: Box::new(RouteNames {
                 route: "main".to_owned(),
                 virtual_service: "default/frontend".to_owned(),
+                ..RouteNames::default()
             }),
         }],
         clusters: vec![Cluster {

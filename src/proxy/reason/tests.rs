@@ -198,6 +198,7 @@ fn names_cannot_end_the_header() {
     let names = RouteNames {
         route: "a\r\nx: 1; b".to_owned(),
         virtual_service: "default/näme".to_owned(),
+        ..RouteNames::default()
     };
     write_route(&mut of_route, &names);
     let mut out = b"HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\n\r\n\r\n".to_vec();

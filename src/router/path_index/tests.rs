@@ -55,7 +55,9 @@ fn index(matchers: Vec<Matcher>) -> Indexed {
         .map(|(matcher, route)| RouteEntry { matcher, route })
         .collect();
     let index = PathIndex::new(&routes);
-    Indexed { index, host: VirtualHost { name: String::new(), domains: Vec::new(), routes } }
+    let unrouted = crate::ids::HistogramSlot::UNROUTED;
+    let host = VirtualHost { name: String::new(), domains: Vec::new(), routes, unrouted };
+    Indexed { index, host }
 }
 
 fn find(index: &Indexed, path: &str) -> Option<u32> {
