@@ -7,6 +7,7 @@
 //! Reading order: `ports` (which port serves what, and binding), `state`, `report`, `explain`,
 //! `live_stats`, `live`, `graph`, `server`.
 
+mod dashboard;
 mod explain;
 mod graph;
 mod live;

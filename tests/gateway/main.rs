@@ -11,7 +11,7 @@
 //! certificates in Secrets and files → `credentials`; connections routed as a whole → `tcp`, `tcp_duration`;
 //! TLS of clients → `tls` (which server, whose certificate), `tls_settings` (what it is made of),
 //! `tls_clients` (whose certificate of theirs is good), `tls_handshakes` (what does not come), `tls_routes`, `tls_http2`, `tls_drain`, `websocket_tls`, `curl`; TLS to upstreams →
-//! `upstream_tls`, `upstream_tls_settings`; the life of the process → `lifecycle`, `reload`, and what a reload
+//! `upstream_tls`, `upstream_tls_settings`; the page for browsers → `dashboard`; the life of the process → `lifecycle`, `reload`, and what a reload
 //! leaves alone → `undisturbed`. No test asserts a time.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` says what modules share")]
@@ -26,6 +26,7 @@ mod connection_pool;
 mod connections;
 mod credentials;
 mod curl;
+mod dashboard;
 mod demo;
 mod diff;
 mod dns;

@@ -57,9 +57,12 @@ export class CurveChart {
       parts.push(svg("line", { class: "grid", x1: INSET.left, x2: right, y1: y(tick), y2: y(tick) }));
       parts.push(svg("text", { class: "tick", x: INSET.left - 7, y: y(tick) + 4, "text-anchor": "end" }, latencyTick(tick)));
     }
+    const room = (right - INSET.left) / NINES;
     for (const tick of TICKS) {
       parts.push(svg("line", { class: "grid", x1: x(tick), x2: x(tick), y1: INSET.top, y2: bottom }));
-      parts.push(svg("text", { class: "tick x-tick", x: x(tick), y: bottom + 16, "text-anchor": "middle" }, tickText(tick)));
+      parts.push(svg("text", { class: "tick x-tick", x: x(tick), y: bottom + 16, "text-anchor": "middle" },
+        // On a phone there is no room for the first between its neighbours.
+        room < 100 && (tick === 0.5 || (room < 62 && tick === 0.999)) ? "" : tickText(tick)));
     }
     const middle = (INSET.left + right) / 2;
     parts.push(svg("text", { class: "tick", x: middle, y: HEIGHT - 6, "text-anchor": "middle" }, "share of requests that were no slower"));

@@ -4,16 +4,16 @@
 import * as api from "./api.js";
 import { choice, el, empty, scroller, setAttribute, setText, svg } from "./dom.js";
 import { count, latency, percent, plural, rate, shortHost } from "./format.js";
-import { KINDS, layOut, NODE, pathOf, pathThrough } from "./graph_layout.js";
+import { layOut, NODE, pathOf, pathThrough } from "./graph_layout.js";
 import { healthOf, SIGNS } from "./health.js";
 import { Table } from "./table.js";
-import { columnsOf, rowsOf } from "./traffic.js";
+import { columnsOf, idOfLast, idOfRoute, rowsOf } from "./traffic.js";
 
 const HEADINGS = {
   gateway: "Gateway", host: "Hosts", route: "Routes", service: "Services", subset: "Subsets", endpoint: "Endpoints",
 };
 /** Letters of a label that fit into a node. */
-const LETTERS = 18;
+const LETTERS = 17;
 
 export function mount(root, app) {
   let most = 12;
@@ -24,6 +24,7 @@ export function mount(root, app) {
   let drawn = { signature: "", nodes: new Map(), edges: new Map() };
 
   const plot = svg("svg", { class: "graph", role: "group", "aria-label": "Service graph" });
+  const leftOut = el("p", { class: "muted", role: "status" });
   const details = el("div", { class: "details card", role: "status" });
   const area = scroller("Service graph, scrolls sideways", plot);
   area.classList.add("graph-area");
@@ -46,7 +47,7 @@ export function mount(root, app) {
         most = Number(value);
         draw();
       }), legend),
-    area, details, table.element);
+    leftOut, area, details, table.element);
   root.append(nothing, body);
   root.addEventListener("keydown", (event) => {
     if (event.key === "Escape") choose(null);
@@ -66,7 +67,7 @@ export function mount(root, app) {
     const at = laid.columns.findIndex((column) => column.nodes.some((node) => node.id === id));
     const place = laid.columns[at].nodes.findIndex((node) => node.id === id);
     const neighbour = (from, to) => laid.edges.filter((edge) => edge[from] === id)
-      .sort((one, other) => other.rate - one.rate).map((edge) => edge[to])[0];
+      .sort((one, other) => (other.rate ?? 0) - (one.rate ?? 0)).map((edge) => edge[to])[0];
     const next = {
       ArrowUp: () => laid.columns[at].nodes[place - 1]?.id,
       ArrowDown: () => laid.columns[at].nodes[place + 1]?.id,
@@ -84,7 +85,7 @@ export function mount(root, app) {
     const places = [...laid.nodes.values()].map((node) => `${node.id} ${node.x} ${node.y}`);
     const signature = JSON.stringify([places, laid.edges.map((edge) => edge.id)]);
     if (signature !== drawn.signature) build(signature);
-    const top = Math.max(...laid.edges.map((edge) => edge.rate), 1e-9);
+    const top = Math.max(...laid.edges.map((edge) => edge.rate ?? 0), 1e-9);
     for (const edge of laid.edges) drawEdge(drawn.edges.get(edge.id), edge, top);
     for (const node of laid.nodes.values()) drawNode(drawn.nodes.get(node.id), node);
     highlight();
@@ -136,10 +137,10 @@ export function mount(root, app) {
   }
 
   function drawEdge(line, edge, top) {
-    const idle = edge.rate === 0;
-    const { level } = healthOf({ rate: edge.rate, error_rate: edge.error_rate });
+    // Requests are counted by destination, not by endpoint: the last edges have no rate.
+    const { level } = edge.rate === null ? { level: "uncounted" } : healthOf(edge);
     setAttribute(line, "class", `edge ${level}`);
-    setAttribute(line, "stroke-width", idle ? 1 : (1.2 + 8 * Math.sqrt(edge.rate / top)).toFixed(2));
+    setAttribute(line, "stroke-width", !edge.rate ? 1 : (1.2 + 8 * Math.sqrt(edge.rate / top)).toFixed(2));
   }
 
   function drawNode(parts, node) {
@@ -152,11 +153,11 @@ export function mount(root, app) {
     setText(parts.label, short.length > LETTERS ? `${short.slice(0, LETTERS - 1)}…` : short);
     setText(parts.title, label);
     setText(parts.figures, lineOf(node, word));
-    setAttribute(parts.element, "aria-label", `${node.kind} ${label}: ${word}, ${figuresOf(node).map(([name, value]) => `${name} ${value}`).join(", ")}`);
+    setAttribute(parts.element, "aria-label", `${node.kind} ${label}: ${word}${figuresOf(node).map(([name, value]) => `, ${name} ${value}`).join("")}`);
   }
 
   function lineOf(node, word) {
-    if (node.ejected || node.healthy === false || !node.rate) return word;
+    if (node.kind === "endpoint" || !node.rate) return word;
     const share = node.error_rate > 0 ? ` · ${percent(node.error_rate)} err` : "";
     return `${rate(node.rate)}${share}`;
   }
@@ -164,7 +165,7 @@ export function mount(root, app) {
   function figuresOf(node) {
     const known = (key, name, value) => (node[key] === undefined || node[key] === null ? [] : [[name, value]]);
     return [
-      ["rate", rate(node.rate)],
+      ...known("rate", "rate", rate(node.rate)),
       ...known("error_rate", "errors", percent(node.error_rate)),
       ...known("requests", "requests", count(node.requests)),
       ...known("p50", "p50", latency(node.p50)),
@@ -213,13 +214,9 @@ export function mount(root, app) {
       return;
     }
     const ids = wholePath();
-    const labels = new Map(KINDS.map((kind) => [kind, new Set()]));
-    for (const node of graph.nodes) if (ids.has(node.id)) labels.get(node.kind)?.add(node.label);
-    const has = (kind, label) => labels.get(kind).has(label);
     const chosen = laid.nodes.get(pinned);
     table.caption.textContent = `Routes through ${chosen.kind} ${chosen.label}`;
-    table.update(rows.filter((row) => has("host", row.host) && has("route", row.route)
-      && (!row.service || has("service", row.service)) && (!row.subset || labels.get("subset").size === 0 || has("subset", row.subset))));
+    table.update(rows.filter((row) => ids.has(idOfRoute(row)) && ids.has(idOfLast(row))));
   }
 
   /** Of the whole graph, not of what is drawn: a rest stands for each of its nodes. */
@@ -236,9 +233,14 @@ export function mount(root, app) {
       graph = await api.graph(app.window);
       app.graphOfNow = graph;
       const routed = graph.nodes.some((node) => node.kind !== "gateway");
+      const left = [["route", graph.left_out_routes], ["endpoint", graph.left_out_endpoints]].filter(([, number]) => number > 0);
+      setText(leftOut, left.length === 0 ? "" : `Too many to draw: ${left.map(([noun, number]) => plural(number, noun)).join(" and ")} left out, those without traffic first.`);
       nothing.hidden = routed;
       body.hidden = !routed;
-      if (routed) draw();
+      if (!routed) return;
+      draw();
+      const wanted = table.shown.flatMap((row) => row.sparks.map((key) => ({ id: key, only: { key } })));
+      if (await app.sparks.refresh(wanted)) drawTable();
     },
   };
 }

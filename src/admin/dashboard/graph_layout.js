@@ -2,8 +2,8 @@
 // order in which few lines cross.
 
 export const KINDS = ["gateway", "host", "route", "service", "subset", "endpoint"];
-export const NODE = { width: 178, height: 40 };
-const GAP = { x: 62, y: 10 };
+export const NODE = { width: 170, height: 40 };
+const GAP = { x: 50, y: 10 };
 const TOP = 28;
 /** Room for a line that passes a column. */
 const PASSAGE = 12;
@@ -17,12 +17,13 @@ const restOf = (kind) => `rest ${kind}`;
  * A node that is not shown gives its edges to one node for all of them.
  */
 export function layOut(graph, most) {
-  const nodes = withRates(graph);
+  const { nodes } = graph;
+  const before = ratesBefore(graph);
   const shown = new Map();
   const standsFor = new Map();
   const columns = [];
   for (const kind of KINDS) {
-    const column = nodes.filter((node) => node.kind === kind).sort(busier);
+    const column = nodes.filter((node) => node.kind === kind).sort(busier(before));
     // A node that says "and one more" takes the room of that one.
     const kept = column.length <= most + 1 ? column : column.slice(0, most);
     const left = column.slice(kept.length);
@@ -95,33 +96,29 @@ export function pathOf(edge, nodes) {
   return path;
 }
 
-/** Nodes that tell no rate of their own (endpoints, the gateway) have that of their edges. */
-function withRates(graph) {
-  const arriving = new Map();
-  const leaving = new Map();
-  for (const { from, to, rate } of graph.edges) {
-    arriving.set(to, (arriving.get(to) ?? 0) + rate);
-    leaving.set(from, (leaving.get(from) ?? 0) + rate);
-  }
-  return graph.nodes.map((node) => ({
-    ...node, rate: node.rate ?? arriving.get(node.id) ?? leaving.get(node.id) ?? 0,
-  }));
-}
-
 /** The busiest first; of those without traffic the ones that are in trouble, then by name. */
-function busier(one, other) {
+const busier = (before) => (one, other) => {
   const trouble = (node) => Number(node.ejected === true || node.healthy === false);
-  return other.rate - one.rate || trouble(other) - trouble(one) || one.label.localeCompare(other.label);
+  const rate = (node) => node.rate ?? before.get(node.id) ?? 0;
+  return rate(other) - rate(one) || trouble(other) - trouble(one) || one.label.localeCompare(other.label);
+};
+
+/** What the nodes before a node have together, for endpoints, which are not counted one by one. */
+function ratesBefore(graph) {
+  const rates = new Map(graph.nodes.map((node) => [node.id, node.rate ?? 0]));
+  const before = new Map();
+  for (const { from, to } of graph.edges) before.set(to, (before.get(to) ?? 0) + (rates.get(from) ?? 0));
+  return before;
 }
 
 function rest(kind, nodes) {
   const sum = (key) => nodes.reduce((sum, node) => sum + (node[key] ?? 0), 0);
+  const named = { id: restOf(kind), kind, label: `and ${nodes.length} more`, rest: nodes.length };
+  if (kind === "endpoint") {
+    return { ...named, ejected: nodes.some((node) => node.ejected), healthy: nodes.every((node) => node.healthy) };
+  }
   const [requests, errors] = [sum("requests"), sum("errors")];
-  return {
-    id: restOf(kind), kind, label: `and ${nodes.length} more`, rest: nodes.length, rate: sum("rate"),
-    requests, errors, error_rate: requests > 0 ? errors / requests : 0,
-    ejected: nodes.some((node) => node.ejected), healthy: nodes.some((node) => node.healthy === false) ? false : undefined,
-  };
+  return { ...named, rate: sum("rate"), requests, errors, error_rate: requests > 0 ? errors / requests : 0 };
 }
 
 /** Edges between what is shown; those between the same two are one. */
@@ -131,9 +128,10 @@ function merged(edges, standsFor) {
     const [from, to] = [standsFor.get(edge.from), standsFor.get(edge.to)];
     if (from === undefined || to === undefined) continue;
     const id = `${from}\n${to}`;
-    const known = found.get(id) ?? { id, from, to, rate: 0, failing: 0, p99: null };
-    known.rate += edge.rate;
-    known.failing += edge.rate * (edge.error_rate ?? 0);
+    const known = found.get(id) ?? { id, from, to, rate: null, failing: 0, p99: null };
+    // Null: not counted.
+    if (edge.rate !== null) known.rate = (known.rate ?? 0) + edge.rate;
+    known.failing += (edge.rate ?? 0) * (edge.error_rate ?? 0);
     // Of several the slowest: a percentile of all of them is not known.
     if (edge.p99 !== null && edge.p99 !== undefined) known.p99 = Math.max(known.p99 ?? 0, edge.p99);
     found.set(id, known);

@@ -12,8 +12,8 @@ export function healthOf(thing) {
   if (thing.ejected) return { level: "bad", word: "ejected" };
   if (thing.healthy === false) return { level: "bad", word: "not ready" };
   const share = thing.error_rate ?? 0;
+  if (thing.healthy === true) return { level: "ok", word: "ready" };
   const idle = thing.requests === undefined ? !thing.rate : thing.requests === 0;
-  if (thing.healthy === true && idle) return { level: "ok", word: "ready" };
   if (idle) return { level: "idle", word: "no traffic" };
   if (share >= BAD_FROM) return { level: "bad", word: "failing" };
   if (share >= WARN_FROM) return { level: "warn", word: "some errors" };

@@ -4,15 +4,20 @@ import * as api from "./api.js";
 import { el, empty } from "./dom.js";
 import { count, NONE, percent, span } from "./format.js";
 
-const EXAMPLE = `# slos.yaml
-slos:
-- name: hello-availability
+const EXAMPLE = `apiVersion: ringress.io/v1alpha1
+kind: ServiceLevelObjective
+metadata: {name: hello-availability}
+spec:
   host: hello.com
-  availability: 99.9%
+  availability: 99.9
   window: 30d
-- name: hello-latency
+---
+apiVersion: ringress.io/v1alpha1
+kind: ServiceLevelObjective
+metadata: {name: hello-latency}
+spec:
   host: hello.com
-  latency: {threshold: 250ms, objective: 99%}
+  latency: {threshold: 250ms, target: 99}
   window: 30d`;
 
 const ALERTS = {

@@ -92,6 +92,16 @@ export function columnsOf(grouping, sparks) {
   return [...names[grouping], ...figures(sparks)];
 }
 
+/** Ids of the graph's nodes. */
+export const idOfRoute = (row) => `route:${row.host}|${row.virtual_service}|${row.route}`;
+const idOfService = (service) => `service:${service}`;
+const idOfSubset = (service, subset) => `subset:${service}|${subset}`;
+/** The last node of the graph that counts a row of routes. */
+export function idOfLast(row) {
+  if (!row.service) return idOfRoute(row);
+  return row.subset ? idOfSubset(row.service, row.subset) : idOfService(row.service);
+}
+
 /** Rows of `grouping` from what the gateway told. Percentiles of destinations come from the graph. */
 export function rowsOf(grouping, live, graph) {
   if (grouping === "host") {
@@ -105,13 +115,10 @@ export function rowsOf(grouping, live, graph) {
 
 function destinations(live, graph) {
   const nodes = new Map((graph?.nodes ?? []).map((node) => [node.id, node]));
-  const parents = new Map((graph?.edges ?? []).map((edge) => [edge.to, edge.from]));
-  const ofSubset = new Map();
-  for (const node of nodes.values()) {
-    const service = node.kind === "service" ? node : nodes.get(parents.get(node.id));
-    if (node.kind === "service") ofSubset.set(`${node.label} `, node);
-    if (node.kind === "subset" && service) ofSubset.set(`${service.label} ${node.label}`, node);
-  }
+  const divided = new Set(live.routes.filter((route) => route.subset).map((route) => route.service));
+  // A service counts its subsets too: it tells of the requests without subset only when it has none.
+  const nodeOf = ({ service, subset }) =>
+    nodes.get(subset ? idOfSubset(service, subset) : divided.has(service) ? null : idOfService(service));
   const found = new Map();
   for (const route of live.routes) {
     if (!route.service) continue;
@@ -126,8 +133,8 @@ function destinations(live, graph) {
     row.error_rate = row.requests > 0 ? row.errors / row.requests : 0;
     row.max = Math.max(row.max ?? 0, route.max ?? 0);
     // Percentiles of two routes do not add up: those of the graph's node count all of them.
-    for (const key of ["p50", "p90", "p99", "p999"]) row[key] = ofSubset.get(id)?.[key] ?? null;
-    row.too_few_for = ofSubset.get(id)?.too_few_for ?? null;
+    for (const key of ["p50", "p90", "p99", "p999"]) row[key] = nodeOf(route)?.[key] ?? null;
+    row.too_few_for = nodeOf(route)?.too_few_for ?? null;
   }
   return [...found.values()].map((row) => ({ ...row, only: row.sparks.length === 1 ? { key: row.key } : null }));
 }
