@@ -15,12 +15,19 @@ const TIMES = [
 export function mount(root, app) {
   const chart = new CurveChart();
   let isLog = true;
-  /** What is compared: { key, when, picked, index, row elements }. */
+  /** What is compared: { key, when, picked, index, and its elements }. */
   let wanted = [];
   let routes = new Map();
+  let turn = 0;
 
   const list = el("ul", { class: "comparison" });
-  const add = el("button", { type: "button", onclick: () => addCurve() }, "Add curve");
+  const add = el("button", {
+    type: "button",
+    onclick: () => {
+      addCurve();
+      app.refresh();
+    },
+  }, "Add curve");
   const past = el("button", { type: "button", onclick: againstPast }, "Now against an hour ago");
   const canary = el("button", { type: "button", onclick: againstSubsets }, "Compare subsets");
   const notes = el("div", { role: "status" });
@@ -35,7 +42,7 @@ export function mount(root, app) {
       el("div", { class: "toolbar" }, add, canary, past,
         choice("Latency axis", "axis", [["log", "Log"], ["linear", "Linear"]], "log", (value) => {
           isLog = value === "log";
-          refresh();
+          app.refresh();
         }))),
     notes,
     el("figure", { class: "card" }, el("figcaption", { class: "chart-title" }, "Latency by percentile"), chart.element),
@@ -70,13 +77,12 @@ export function mount(root, app) {
         wanted = wanted.filter((other) => other !== one);
         one.element.remove();
         add.focus();
-        refresh();
+        app.refresh();
       },
     }, "Remove");
     one.element = el("li", null, swatch(one.index), one.route, one.time, one.at, remove);
     list.append(one.element);
     fillRoutes(one);
-    refresh();
   }
 
   function swatch(index) {
@@ -91,13 +97,14 @@ export function mount(root, app) {
       one.at.value = local.toISOString().slice(0, 19);
     }
     one.at.hidden = one.when !== "at";
-    refresh();
+    app.refresh();
   }
 
   function replaceAll(curves) {
     for (const one of wanted) one.element.remove();
     wanted = [];
     for (const [key, when] of curves) addCurve(key, when);
+    app.refresh();
   }
 
   const busiest = () => [...routes.values()].sort((one, other) => other.requests - one.requests);
@@ -145,17 +152,15 @@ export function mount(root, app) {
     nothing.hidden = !quiet;
     body.hidden = quiet;
     if (quiet) return;
-    if (wanted.length === 0) {
-      addCurve();
-      return;
-    }
+    if (wanted.length === 0) addCurve();
     wanted.forEach(fillRoutes);
     const divided = siblings();
     canary.disabled = divided.length < 2;
     setAttribute(canary, "title", canary.disabled ? "No route divides its requests between subsets" : null);
     add.disabled = wanted.length >= CURVES_MAX;
-    const now = wanted;
-    const curves = await Promise.all(now.map(async (one) => {
+    turn += 1;
+    const own = turn;
+    const curves = await Promise.all(wanted.map(async (one) => {
       const row = routes.get(one.key);
       const what = row ? `${row.route || "(no name)"}${row.subset ? ` · ${row.subset}` : ""}` : "route";
       const when = TIMES.find(([value]) => value === one.when)[1];
@@ -168,7 +173,7 @@ export function mount(root, app) {
       }
     }));
     // A later choice has its own answer on the way.
-    if (now !== wanted) return;
+    if (own !== turn) return;
     chart.update(curves, isLog);
     drawNotes(curves);
     drawTable(curves);
@@ -201,7 +206,7 @@ export function mount(root, app) {
         latency(value), few[index] ? el("span", { class: "few-mark" }, "few") : null));
       return [tick === 0 ? "min" : tickText(tick), cells, compares ? difference(values) : null];
     });
-    const max = curves.map((curve) => curve.points.at(-1)?.[1] ?? null);
+    const max = curves.map((curve) => (curve.count > 0 ? curve.points.at(-1)?.[1] ?? null : null));
     rows.push(["max", max.map((value) => el("td", { class: "number" }, latency(value))), compares ? difference(max) : null]);
     const counts = curves.map((curve) => el("td", { class: "number" }, count(curve.count)));
     rows.push(["requests", counts, compares ? "" : null]);

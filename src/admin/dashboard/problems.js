@@ -16,10 +16,11 @@ export function findings(dump) {
     ...finding, object: `${object.kind} ${object.namespace}/${object.name}`, state: STATES[object.state] ?? object.state,
   })));
   const known = new Map();
-  for (const finding of [...own, ...ofObjects]) {
+  // The list of all has those of objects too: one that names its object says more.
+  for (const finding of [...ofObjects, ...own]) {
     finding.place = finding.line > 0 ? `${finding.file}:${finding.line}:${finding.column}` : finding.file;
-    finding.id = [finding.code, finding.place, finding.object, finding.message].join("\n");
-    known.set(finding.id, finding);
+    finding.id = [finding.code, finding.place, finding.message].join("\n");
+    if (!known.has(finding.id)) known.set(finding.id, finding);
   }
   return [...known.values()];
 }

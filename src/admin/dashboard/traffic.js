@@ -56,7 +56,8 @@ const text = (key, label, of) => ({ key, label, value: of, text: of });
 
 /** Where requests of a route go. */
 export function destinationOf(row) {
-  if (!row.destination || row.destination === "-") return "answered by the gateway";
+  if (row.destination === "-") return "answered by the gateway";
+  if (!row.service) return "nowhere";
   return row.subset ? `${shortHost(row.service)} · ${row.subset}` : shortHost(row.service);
 }
 

@@ -119,7 +119,11 @@ impl Browser {
 
     /// The text of an element, empty when there is none.
     pub fn text(&self, selector: &str) -> String {
-        let script = format!("document.querySelector({})?.innerText ?? ''", json!(selector));
+        // Pictures have no innerText.
+        let script = format!(
+            "((one) => one?.innerText ?? one?.textContent ?? '')(document.querySelector({}))",
+            json!(selector)
+        );
         self.value(&script).as_str().unwrap_or_default().to_owned()
     }
 
