@@ -421,6 +421,9 @@ impl Kind {
             Kind::DestinationRule => spec(root, meta, origin).map(Resource::DestinationRule),
             Kind::ServiceEntry => spec(root, meta, origin).map(Resource::ServiceEntry),
             Kind::WorkloadEntry => spec(root, meta, origin).map(Resource::WorkloadEntry),
+            Kind::ServiceLevelObjective => {
+                spec(root, meta, origin).map(Resource::ServiceLevelObjective)
+            }
             Kind::Service => whole(root, meta, origin).map(Resource::Service),
             Kind::EndpointSlice => whole(root, meta, origin).map(Resource::EndpointSlice),
             Kind::Endpoints => whole(root, meta, origin).map(Resource::Endpoints),
