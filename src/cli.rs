@@ -11,6 +11,7 @@ mod live;
 pub mod options;
 mod sarif;
 mod slo;
+mod top;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,8 @@ enum Command {
     Diff(diff::DiffOptions),
     /// Show the service level objectives of a running gateway, or make alert rules for Prometheus of them.
     Slo(slo::SloOptions),
+    /// Watch the traffic of a running gateway in the terminal: rate, errors, latencies per route.
+    Top(top::TopOptions),
     /// Look for what on this machine would slow the gateway down or stop it, and say what mends it.
     Doctor(doctor::DoctorOptions),
 }
@@ -68,6 +71,12 @@ pub fn main() -> ExitCode {
         Command::Diff(options) => {
             end_with_the_reader();
             diff::run(&options)
+        }
+        Command::Top(options) => {
+            if options.prints_once() {
+                end_with_the_reader();
+            }
+            top::run(&options)
         }
         Command::Slo(options) => {
             end_with_the_reader();

@@ -64,6 +64,7 @@ fn alert_rule(out: &mut String, objective: &Objective, alert: Alert) {
     let _ = writeln!(out, "  - alert: {name}");
     let _ = writeln!(out, "    expr: {}", quoted(&conditions.join(" or ")));
     let _ = writeln!(out, "    labels:\n      severity: {}", alert.as_str());
+    let _ = writeln!(out, "      slo: {}", quoted(&for_template(&objective.name)));
     let _ = writeln!(out, "    annotations:");
     let _ = writeln!(out, "      summary: {}", quoted(&for_template(&summary)));
     let _ = writeln!(out, "      description: {}", quoted(&description));
