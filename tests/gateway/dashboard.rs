@@ -306,6 +306,17 @@ fn a_refused_manifest_is_a_problem() {
 #[test]
 fn objectives_tell_their_budget_and_alert() {
     let Some(browser) = Browser::start() else { return };
+    let (gateway, _upstreams) = canary();
+    browser.open(&page(&gateway, "slos"));
+    browser.wait_for_text("#view-slos", "No objectives yet");
+    // What the page says to write does.
+    let example = browser.text("#view-slos .empty pre");
+    gateway.write("objectives.yaml", &example);
+    browser.wait_for("document.querySelectorAll('[data-slo]').length === 2");
+    ask(&gateway, "/broken", 10);
+    browser.wait_for("[...document.querySelectorAll('[data-slo]')].some((slo) => /overspent/.test(slo.innerText) && /0 of 10/.test(slo.innerText))");
+    is_content(&browser);
+
     let double = Double::start(Figures::shop());
     browser.open(&double.url("slos"));
     browser.wait_for_text("[data-slo=calm]", "75\u{a0}% left");
