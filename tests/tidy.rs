@@ -157,6 +157,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("opentelemetry_proto", &["trace/otlp.rs"]),
     ("prost", &["trace/otlp.rs"]),
     ("hyper", &["trace/"]),
+    ("ratatui", &["cli/top"]),
 ];
 
 fn confinement_violations(sources: &[Source]) -> Vec<String> {

@@ -5,8 +5,9 @@
 //! knows no internals of control, workers or manifests.
 //!
 //! Reading order: `ports` (which port serves what, and binding), `state`, `report`, `explain`,
-//! `live_stats`, `live`, `graph`, `server`.
+//! `live_stats`, `live`, `graph`, `slo_rules`, `slos`, `dashboard`, `server`.
 
+mod dashboard;
 mod explain;
 mod graph;
 mod live;
@@ -14,6 +15,8 @@ mod live_stats;
 pub mod ports;
 pub mod report;
 pub mod server;
+pub mod slo_rules;
+mod slos;
 pub mod state;
 
 pub use ports::{AdminConfig, AdminError, AdminListeners, AdminRole};

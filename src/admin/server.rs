@@ -4,8 +4,8 @@ use std::future::Future;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -17,7 +17,7 @@ use crate::metrics::{HistogramKey, prometheus};
 
 use super::ports::{AdminError, AdminListeners, AdminRole};
 use super::state::{AdminState, Readiness};
-use super::{explain, graph, live};
+use super::{dashboard, explain, graph, live, slos};
 
 /// Every page of the admin port with what it shows.
 const PAGES: &[(&str, &str)] = &[
@@ -28,8 +28,11 @@ const PAGES: &[(&str, &str)] = &[
         "gateway, hosts, routes, services, subsets, endpoints with their traffic (JSON)",
     ),
     ("/api/live", "rates, errors, latencies of the last `window` seconds (JSON)"),
+    ("/api/slos", "objectives with what is left of their error budgets (JSON)"),
+    ("/api/slos/rules", "recording and alerting rules for the objectives (Prometheus' YAML)"),
     ("/clusters", "clusters and their endpoints (JSON)"),
     ("/config_dump", "generation, sources, objects with their diagnostics, snapshot (JSON)"),
+    ("/dashboard/", "a page for browsers: traffic, graph, latencies, objectives, problems"),
     ("/explain", "POST a request, as `GET http://hello.com/`: where it goes and why"),
     ("/healthz/ready", "200 when ready, 503 with the reason when not"),
     ("/listeners", "bound addresses and the Gateways that asked for them (JSON)"),
@@ -82,8 +85,13 @@ fn router(role: AdminRole) -> Router<AdminState> {
             .route("/api/curve", get(live::curve))
             .route("/api/graph", get(graph::graph))
             .route("/api/live", get(live::live))
+            .route("/api/slos", get(slos::slos))
+            .route("/api/slos/rules", get(slos::rules))
             .route("/clusters", get(clusters))
             .route("/config_dump", get(config_dump))
+            .route("/dashboard", get(dashboard::to_page))
+            .route(dashboard::PATH, get(dashboard::page))
+            .route("/dashboard/{name}", get(dashboard::file))
             .route("/explain", explain::route())
             .route("/healthz/ready", get(ready))
             .route("/listeners", get(listeners_page))
@@ -100,8 +108,13 @@ fn index_text() -> String {
     PAGES.iter().map(|(path, shows)| format!("{path:width$}  {shows}\n")).collect()
 }
 
-async fn index() -> String {
-    index_text()
+/// The list; for browsers, which ask for pages, the way to the dashboard.
+async fn index(headers: HeaderMap) -> Response {
+    let vary = [(header::VARY, "accept")];
+    if dashboard::is_wanted(&headers) {
+        return (vary, Redirect::temporary(dashboard::PATH)).into_response();
+    }
+    (vary, index_text()).into_response()
 }
 
 async fn not_found() -> Response {
@@ -246,7 +259,7 @@ async fn server_info(State(state): State<AdminState>) -> Response {
 }
 
 /// Indented, because people read it.
-fn json(value: &impl Serialize) -> Response {
+pub(super) fn json(value: &impl Serialize) -> Response {
     match serde_json::to_string_pretty(value) {
         Ok(mut text) => {
             text.push('\n');

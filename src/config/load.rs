@@ -348,8 +348,8 @@ impl Loader {
     }
 }
 
-/// A group of Istio's API: its name, its kinds, and the versions of those that are read.
-const GROUPS: [(&str, &[&str], &str); 2] = [
+/// A group of an API: its name, its kinds, and the versions of those that are read.
+const GROUPS: [(&str, &[&str], &str); 3] = [
     (
         "networking.istio.io",
         &[
@@ -367,9 +367,10 @@ const GROUPS: [(&str, &[&str], &str); 2] = [
         "v1, v1beta1 or v1alpha3",
     ),
     ("telemetry.istio.io", &["Telemetry"], "v1 or v1alpha1"),
+    ("ringress.io", &["ServiceLevelObjective"], "v1alpha1"),
 ];
 
-/// What is wrong with a kind or version of Istio's groups that does not exist: field, message, help.
+/// What is wrong with a kind or version of these groups that does not exist: field, message, help.
 fn misspelt(api_version: &str, kind: &str) -> Option<(&'static str, String, String)> {
     let (group, version) = api_version.split_once('/')?;
     let (group, kinds, versions) = GROUPS.iter().find(|(name, ..)| *name == group)?;
@@ -380,7 +381,8 @@ fn misspelt(api_version: &str, kind: &str) -> Option<(&'static str, String, Stri
         };
         return Some(("kind", format!("{group} has no kind `{kind}`"), help));
     }
-    Kind::of(&format!("{group}/v1"), kind)?;
+    let newest = versions.split([',', ' ']).next()?;
+    Kind::of(&format!("{group}/{newest}"), kind)?;
     let message = format!("{group} has no version `{version}` of {kind}");
     Some(("apiVersion", message, format!("write {group}/{versions}")))
 }
@@ -428,6 +430,9 @@ impl Kind {
             Kind::ServiceEntry => spec(root, meta, origin).map(Resource::ServiceEntry),
             Kind::WorkloadEntry => spec(root, meta, origin).map(Resource::WorkloadEntry),
             Kind::Telemetry => spec(root, meta, origin).map(Resource::Telemetry),
+            Kind::ServiceLevelObjective => {
+                spec(root, meta, origin).map(Resource::ServiceLevelObjective)
+            }
             Kind::Service => whole(root, meta, origin).map(Resource::Service),
             Kind::EndpointSlice => whole(root, meta, origin).map(Resource::EndpointSlice),
             Kind::Endpoints => whole(root, meta, origin).map(Resource::Endpoints),

@@ -16,6 +16,7 @@ pub mod log_template;
 pub mod meta;
 pub mod naming;
 pub mod node;
+pub mod objective;
 pub mod scalar;
 pub mod service_entry;
 pub mod telemetry;
@@ -36,6 +37,7 @@ use destination_rule::DestinationRule;
 use gateway::Gateway;
 use kube::{EndpointSlice, Endpoints, Secret, Service};
 use node::Node;
+use objective::ServiceLevelObjective;
 use service_entry::{ServiceEntry, WorkloadEntry};
 use telemetry::Telemetry;
 use virtual_service::VirtualService;
@@ -50,6 +52,7 @@ pub enum Kind {
     ServiceEntry,
     WorkloadEntry,
     Telemetry,
+    ServiceLevelObjective,
     Service,
     EndpointSlice,
     Endpoints,
@@ -73,6 +76,7 @@ impl Kind {
             (_, "ServiceEntry") if istio => Some(Kind::ServiceEntry),
             (_, "WorkloadEntry") if istio => Some(Kind::WorkloadEntry),
             (_, "Telemetry") if telemetry => Some(Kind::Telemetry),
+            ("ringress.io/v1alpha1", "ServiceLevelObjective") => Some(Kind::ServiceLevelObjective),
             ("v1", "Service") => Some(Kind::Service),
             ("v1", "Endpoints") => Some(Kind::Endpoints),
             ("v1", "Secret") => Some(Kind::Secret),
@@ -90,6 +94,7 @@ impl Kind {
             Kind::ServiceEntry => "ServiceEntry",
             Kind::WorkloadEntry => "WorkloadEntry",
             Kind::Telemetry => "Telemetry",
+            Kind::ServiceLevelObjective => "ServiceLevelObjective",
             Kind::Service => "Service",
             Kind::EndpointSlice => "EndpointSlice",
             Kind::Endpoints => "Endpoints",
@@ -223,6 +228,7 @@ resources! {
     ServiceEntry, service_entries, ServiceEntry;
     WorkloadEntry, workload_entries, WorkloadEntry;
     Telemetry, telemetries, Telemetry;
+    ServiceLevelObjective, service_level_objectives, ServiceLevelObjective;
     Service, services, Service;
     EndpointSlice, endpoint_slices, EndpointSlice;
     Endpoints, endpoints, Endpoints;

@@ -16,6 +16,7 @@ mod l4_route;
 mod load_balancer;
 mod metadata;
 mod names;
+mod objective;
 pub mod parts;
 mod references;
 mod route_policy;
@@ -101,6 +102,9 @@ pub fn validate_with_files(
         service_entry::validate_workload(&mut Findings::of(object, &mut diagnostics));
     }
     telemetry::validate(resources, options, &mut diagnostics);
+    for object in resources.service_level_objectives() {
+        objective::validate(&mut Findings::of(object, &mut diagnostics));
+    }
     references::validate(resources, options, &mut diagnostics);
     gateway_analysis::validate(resources, options, &mut diagnostics);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

@@ -12,7 +12,8 @@
 //! TLS of clients → `tls` (which server, whose certificate), `tls_settings` (what it is made of),
 //! `tls_clients` (whose certificate of theirs is good), `tls_handshakes` (what does not come), `tls_routes`, `tls_http2`, `tls_drain`, `websocket_tls`, `curl`; TLS to upstreams →
 //! `upstream_tls`, `upstream_tls_settings`; the life of the process → `lifecycle`, `reload`, and what a reload
-//! leaves alone → `undisturbed`; trace contexts and spans → `traces`. No test asserts a time.
+//! leaves alone → `undisturbed`; trace contexts and spans → `traces`; what the live pages and `top` show → `live`,
+//! the page for browsers → `dashboard`, objectives → `slo`. No test asserts a time.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` says what modules share")]
 
@@ -27,6 +28,7 @@ mod connection_pool;
 mod connections;
 mod credentials;
 mod curl;
+mod dashboard;
 mod demo;
 mod diff;
 mod dns;
@@ -43,6 +45,7 @@ mod http2_misuse;
 mod http2_pool;
 mod lifecycle;
 mod limits;
+mod live;
 mod localities;
 mod messages;
 mod mirrors;
@@ -53,6 +56,7 @@ mod reload;
 mod repeats;
 mod retries;
 mod routing;
+mod slo;
 mod sticky;
 mod tcp;
 mod tcp_duration;

@@ -1,5 +1,6 @@
 //! What the tests share: the gateway as a child process, scripted upstreams, a raw client.
 
+pub mod browser;
 pub mod collector;
 pub mod dns;
 pub mod frames;
