@@ -1,6 +1,7 @@
 //! The command line.
 
 mod check;
+mod columns;
 #[cfg(feature = "demo")]
 mod demo;
 mod diff;
@@ -9,6 +10,8 @@ mod explain;
 mod live;
 pub mod options;
 mod sarif;
+mod slo;
+mod top;
 
 use std::process::ExitCode;
 
@@ -41,6 +44,10 @@ enum Command {
     Explain(explain::ExplainOptions),
     /// Replay requests through two sets of manifests and say which would be answered differently.
     Diff(diff::DiffOptions),
+    /// Show the service level objectives of a running gateway, or make alert rules for Prometheus of them.
+    Slo(slo::SloOptions),
+    /// Watch the traffic of a running gateway in the terminal: rate, errors, latencies per route.
+    Top(top::TopOptions),
     /// Look for what on this machine would slow the gateway down or stop it, and say what mends it.
     Doctor(doctor::DoctorOptions),
 }
@@ -64,6 +71,16 @@ pub fn main() -> ExitCode {
         Command::Diff(options) => {
             end_with_the_reader();
             diff::run(&options)
+        }
+        Command::Top(options) => {
+            if options.prints_once() {
+                end_with_the_reader();
+            }
+            top::run(&options)
+        }
+        Command::Slo(options) => {
+            end_with_the_reader();
+            slo::run(&options)
         }
         Command::Doctor(options) => {
             end_with_the_reader();

@@ -121,6 +121,12 @@ pub const HISTORY_STEPS_MAX: usize = 610;
 pub const HISTORY_COARSE_STEPS_MAX: usize = 360;
 /// Bytes of the history of requests; when it would be more, its steps become coarser or fewer.
 pub const HISTORY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Service level objectives (about 50 KiB each); further ones are left out and told.
+pub const OBJECTIVES_MAX: usize = 256;
+/// Shortest and longest window of a service level objective.
+pub const OBJECTIVE_WINDOW_MIN: Duration = Duration::from_secs(60 * 60);
+/// See [`OBJECTIVE_WINDOW_MIN`].
+pub const OBJECTIVE_WINDOW_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How often the stats thread collects the workers' numbers when nobody asks.
 pub const STATS_INTERVAL: Duration = Duration::from_secs(1);
 /// A scrape waits this long for a worker that does not answer, then shows what is there.

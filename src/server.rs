@@ -286,6 +286,7 @@ impl Observer for AdminPage {
         diagnostics: &[Diagnostic],
     ) {
         self.state.status.publish(status::report(&snapshot, objects, diagnostics, &self.paths));
+        self.state.stats.set_objectives(Arc::clone(&snapshot.objectives));
         self.state.snapshot.publish(snapshot);
     }
 

@@ -154,6 +154,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("hickory_resolver", &["control/dns/lookup.rs"]),
     ("notify", &["control/", "server.rs"]),
     ("clap", &["cli.rs", "cli/"]),
+    ("ratatui", &["cli/top"]),
 ];
 
 fn confinement_violations(sources: &[Source]) -> Vec<String> {

@@ -5,7 +5,7 @@
 //! knows no internals of control, workers or manifests.
 //!
 //! Reading order: `ports` (which port serves what, and binding), `state`, `report`, `explain`,
-//! `live_stats`, `live`, `graph`, `server`.
+//! `live_stats`, `live`, `graph`, `slo_rules`, `slos`, `server`.
 
 mod explain;
 mod graph;
@@ -14,6 +14,8 @@ mod live_stats;
 pub mod ports;
 pub mod report;
 pub mod server;
+pub mod slo_rules;
+mod slos;
 pub mod state;
 
 pub use ports::{AdminConfig, AdminError, AdminListeners, AdminRole};

@@ -17,7 +17,7 @@ use crate::metrics::{HistogramKey, prometheus};
 
 use super::ports::{AdminError, AdminListeners, AdminRole};
 use super::state::{AdminState, Readiness};
-use super::{explain, graph, live};
+use super::{explain, graph, live, slos};
 
 /// Every page of the admin port with what it shows.
 const PAGES: &[(&str, &str)] = &[
@@ -28,6 +28,8 @@ const PAGES: &[(&str, &str)] = &[
         "gateway, hosts, routes, services, subsets, endpoints with their traffic (JSON)",
     ),
     ("/api/live", "rates, errors, latencies of the last `window` seconds (JSON)"),
+    ("/api/slos", "objectives with what is left of their error budgets (JSON)"),
+    ("/api/slos/rules", "recording and alerting rules for the objectives (Prometheus' YAML)"),
     ("/clusters", "clusters and their endpoints (JSON)"),
     ("/config_dump", "generation, sources, objects with their diagnostics, snapshot (JSON)"),
     ("/explain", "POST a request, as `GET http://hello.com/`: where it goes and why"),
@@ -82,6 +84,8 @@ fn router(role: AdminRole) -> Router<AdminState> {
             .route("/api/curve", get(live::curve))
             .route("/api/graph", get(graph::graph))
             .route("/api/live", get(live::live))
+            .route("/api/slos", get(slos::slos))
+            .route("/api/slos/rules", get(slos::rules))
             .route("/clusters", get(clusters))
             .route("/config_dump", get(config_dump))
             .route("/explain", explain::route())
@@ -246,7 +250,7 @@ async fn server_info(State(state): State<AdminState>) -> Response {
 }
 
 /// Indented, because people read it.
-fn json(value: &impl Serialize) -> Response {
+pub(super) fn json(value: &impl Serialize) -> Response {
     match serde_json::to_string_pretty(value) {
         Ok(mut text) => {
             text.push('\n');

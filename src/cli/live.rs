@@ -20,23 +20,32 @@ pub(super) enum LiveError {
     /// It refuses.
     #[error("the gateway says: {0}")]
     Refused(String),
-    /// It is no gateway, or not one that explains.
-    #[error("what answers at {0} is no admin port of a ringress that explains: {1}")]
+    /// It is no gateway, or one of another version.
+    #[error("what answers at {0} is no admin port of a ringress that knows this: {1}")]
     Stranger(SocketAddr, String),
 }
 
 /// POST `body` to a page; the text of its answer.
 pub(super) fn post(admin: SocketAddr, page: &str, body: &str) -> Result<String, LiveError> {
-    let unreachable = |error| LiveError::Unreachable(admin, error);
-    let mut stream = TcpStream::connect_timeout(&admin, TIMEOUT).map_err(unreachable)?;
-    stream.set_read_timeout(Some(TIMEOUT)).map_err(unreachable)?;
-    stream.set_write_timeout(Some(TIMEOUT)).map_err(unreachable)?;
     // An HTTP/1.0 answer ends with the connection and is not in chunks.
     let request = format!(
         "POST {page} HTTP/1.0\r\nhost: {admin}\r\ncontent-type: text/plain\r\n\
          content-length: {}\r\n\r\n{body}",
         body.len()
     );
+    ask(admin, &request)
+}
+
+/// GET a page; its text.
+pub(super) fn get(admin: SocketAddr, page: &str) -> Result<String, LiveError> {
+    ask(admin, &format!("GET {page} HTTP/1.0\r\nhost: {admin}\r\n\r\n"))
+}
+
+fn ask(admin: SocketAddr, request: &str) -> Result<String, LiveError> {
+    let unreachable = |error| LiveError::Unreachable(admin, error);
+    let mut stream = TcpStream::connect_timeout(&admin, TIMEOUT).map_err(unreachable)?;
+    stream.set_read_timeout(Some(TIMEOUT)).map_err(unreachable)?;
+    stream.set_write_timeout(Some(TIMEOUT)).map_err(unreachable)?;
     stream.write_all(request.as_bytes()).map_err(unreachable)?;
     let mut answer = Vec::new();
     stream.take(EXPLAIN_ANSWER_BYTES_MAX).read_to_end(&mut answer).map_err(unreachable)?;

@@ -3,7 +3,7 @@
 //!
 //! Order of work: `registry` (services and endpoints) → `listeners` (Gateway servers → ports) →
 //! `virtual_hosts` (VirtualServices bound to servers and hosts) → `delegates` → `routes` → `clusters`;
-//! then `connections`, the ports that take TLS or bytes.
+//! then `connections`, the ports that take TLS or bytes, and `objectives`.
 
 pub mod clusters;
 pub mod connections;
@@ -13,6 +13,7 @@ pub mod delegates;
 pub mod dns;
 pub mod listeners;
 pub mod locality;
+pub mod objectives;
 pub mod policy;
 pub mod registry;
 pub mod routes;
@@ -128,6 +129,8 @@ pub fn compile(
             snapshot.listeners.push(listener(port, name, serves));
         }
     }
+    let counted = routes.take_counted();
+    snapshot.objectives = objectives::compile(resources, &counted, &mut diagnostics).into();
     (snapshot.routes, snapshot.clusters) = routes.finish();
     *kept_sides = sides.take();
     Compiled { snapshot, diagnostics }

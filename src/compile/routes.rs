@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::clusters::ClusterCompiler;
 use super::delegates::{Delegates, ServedRule};
 use super::naming::{self, resolve_gateway, resolve_short_name};
+use super::objectives::CountedNames;
 use super::policy;
 use crate::config::virtual_service::{
     Destination as WrittenDestination, HttpMatchRequest, HttpRedirect, HttpRoute,
@@ -58,6 +59,7 @@ pub struct RouteCompiler<'r> {
     routes: Vec<Route>,
     /// Operations in use: routes share them.
     operations: HashSet<Arc<str>>,
+    counted: CountedNames,
 }
 
 impl<'r> RouteCompiler<'r> {
@@ -68,7 +70,8 @@ impl<'r> RouteCompiler<'r> {
         delegates: Delegates<'r>,
     ) -> RouteCompiler<'r> {
         let (routes, operations) = (Vec::new(), HashSet::new());
-        RouteCompiler { cluster_domain, clusters, delegates, routes, operations }
+        let counted = CountedNames::default();
+        RouteCompiler { cluster_domain, clusters, delegates, routes, operations, counted }
     }
 
     /// All routes and clusters made.
@@ -305,11 +308,19 @@ impl<'r> RouteCompiler<'r> {
 
     /// The slot of a route's requests.
     fn counted(&mut self, key: HistogramKey) -> HistogramSlot {
-        self.clusters.labels().histogram_slot(&key)
+        let slot = self.clusters.labels().histogram_slot(&key);
+        self.counted.add(&key, slot);
+        slot
+    }
+
+    /// What requests are counted under.
+    pub fn take_counted(&mut self) -> CountedNames {
+        std::mem::take(&mut self.counted)
     }
 
     /// The slot of requests for a host that no route matches.
-    pub fn unrouted(&mut self, counted_as: &str) -> HistogramSlot {
+    pub fn unrouted(&mut self, host: &str, counted_as: &str) -> HistogramSlot {
+        self.counted.alias(host, counted_as);
         self.clusters.labels().unrouted_slot(counted_as)
     }
 

@@ -105,7 +105,7 @@ pub fn compile<'r>(
         }
         let name = format!("{}:{}", domain.name, port);
         match table.add_virtual_host(name, vec![domain.name], domain.routes) {
-            Ok(id) => unrouted.extend(domain.counted_as.map(|host| (id, host))),
+            Ok(id) => unrouted.extend(domain.counted_as.map(|counted_as| (id, counted_as))),
             Err(error) => diagnostics.push(Diagnostic::without_place(
                 Severity::Error,
                 "RNG0202",
@@ -113,8 +113,10 @@ pub fn compile<'r>(
             )),
         }
     }
-    for (id, host) in unrouted {
-        table.count_unrouted(id, routes.unrouted(&host));
+    for (id, counted_as) in unrouted {
+        let domain = table.virtual_host(id).and_then(|of| of.domains.first());
+        let slot = routes.unrouted(domain.map_or("", String::as_str), &counted_as);
+        table.count_unrouted(id, slot);
     }
     table
 }

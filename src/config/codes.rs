@@ -186,6 +186,12 @@ codes! {
     "RNG0315" "NoTlsVersionLeft" Error:
         "No version of TLS is left that the server could speak: only 1.2 and 1.3 are spoken here.",
         "use `maxProtocolVersion: TLSV1_3`, or remove it";
+    "RNG0401" "ObjectiveUnusable" Error:
+        "A ServiceLevelObjective does not say what is promised. It is not measured.",
+        "mend the field that the finding points to; see docs/slo.md";
+    "RNG0402" "ObjectiveOfNothing" Warning:
+        "A ServiceLevelObjective is about a host or route for which no request is counted.",
+        "mend the name, or add what it names to the manifests";
 }
 
 #[cfg(test)]

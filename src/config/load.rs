@@ -348,9 +348,10 @@ impl Loader {
     }
 }
 
-/// What is wrong with a kind or version of Istio's group that does not exist: field, message, help.
+/// What is wrong with a kind or version of Istio's group, or of ours, that does not exist: field, message, help.
 fn misspelt(api_version: &str, kind: &str) -> Option<(&'static str, String, String)> {
     const GROUP: &str = "networking.istio.io";
+    const OWN_GROUP: &str = "ringress.io";
     const KINDS: [&str; 10] = [
         "Gateway",
         "VirtualService",
@@ -364,6 +365,14 @@ fn misspelt(api_version: &str, kind: &str) -> Option<(&'static str, String, Stri
         "TrafficExtension",
     ];
     let (group, version) = api_version.split_once('/')?;
+    if group == OWN_GROUP {
+        let (field, what) = match kind {
+            "ServiceLevelObjective" => ("apiVersion", format!("version `{version}` of {kind}")),
+            _ => ("kind", format!("kind `{kind}`")),
+        };
+        let help = format!("there is {OWN_GROUP}/v1alpha1, ServiceLevelObjective");
+        return Some((field, format!("{OWN_GROUP} has no {what}"), help));
+    }
     if group != GROUP {
         return None;
     }
@@ -421,6 +430,9 @@ impl Kind {
             Kind::DestinationRule => spec(root, meta, origin).map(Resource::DestinationRule),
             Kind::ServiceEntry => spec(root, meta, origin).map(Resource::ServiceEntry),
             Kind::WorkloadEntry => spec(root, meta, origin).map(Resource::WorkloadEntry),
+            Kind::ServiceLevelObjective => {
+                spec(root, meta, origin).map(Resource::ServiceLevelObjective)
+            }
             Kind::Service => whole(root, meta, origin).map(Resource::Service),
             Kind::EndpointSlice => whole(root, meta, origin).map(Resource::EndpointSlice),
             Kind::Endpoints => whole(root, meta, origin).map(Resource::Endpoints),

@@ -15,6 +15,7 @@ pub mod load;
 pub mod meta;
 pub mod naming;
 pub mod node;
+pub mod objective;
 pub mod scalar;
 pub mod service_entry;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use destination_rule::DestinationRule;
 use gateway::Gateway;
 use kube::{EndpointSlice, Endpoints, Secret, Service};
 use node::Node;
+use objective::ServiceLevelObjective;
 use service_entry::{ServiceEntry, WorkloadEntry};
 use virtual_service::VirtualService;
 
@@ -46,6 +48,7 @@ pub enum Kind {
     DestinationRule,
     ServiceEntry,
     WorkloadEntry,
+    ServiceLevelObjective,
     Service,
     EndpointSlice,
     Endpoints,
@@ -66,6 +69,7 @@ impl Kind {
             (_, "DestinationRule") if istio => Some(Kind::DestinationRule),
             (_, "ServiceEntry") if istio => Some(Kind::ServiceEntry),
             (_, "WorkloadEntry") if istio => Some(Kind::WorkloadEntry),
+            ("ringress.io/v1alpha1", "ServiceLevelObjective") => Some(Kind::ServiceLevelObjective),
             ("v1", "Service") => Some(Kind::Service),
             ("v1", "Endpoints") => Some(Kind::Endpoints),
             ("v1", "Secret") => Some(Kind::Secret),
@@ -82,6 +86,7 @@ impl Kind {
             Kind::DestinationRule => "DestinationRule",
             Kind::ServiceEntry => "ServiceEntry",
             Kind::WorkloadEntry => "WorkloadEntry",
+            Kind::ServiceLevelObjective => "ServiceLevelObjective",
             Kind::Service => "Service",
             Kind::EndpointSlice => "EndpointSlice",
             Kind::Endpoints => "Endpoints",
@@ -214,6 +219,7 @@ resources! {
     DestinationRule, destination_rules, DestinationRule;
     ServiceEntry, service_entries, ServiceEntry;
     WorkloadEntry, workload_entries, WorkloadEntry;
+    ServiceLevelObjective, service_level_objectives, ServiceLevelObjective;
     Service, services, Service;
     EndpointSlice, endpoint_slices, EndpointSlice;
     Endpoints, endpoints, Endpoints;

@@ -5,7 +5,7 @@
 //! One stats thread swaps the workers' shards for empty ones, adds them up and renders the total.
 //!
 //! Reading order: `labels`, `buckets`, `series`, `tcp_series`, `counters`, `shard`, `latency_counts`,
-//! `history`, `totals`, `stats_thread`, `prometheus`. Adding a label to an Istio metric costs one series per value of it in every
+//! `history`, `totals`, `slo`, `stats_thread`, `prometheus`. Adding a label to an Istio metric costs one series per value of it in every
 //! worker; adding a counter costs one field in `counters` and one name in `names`.
 //!
 //! No network, no files and no runtime here, and nothing reads a request but through
@@ -22,6 +22,8 @@ pub mod overrides;
 pub mod prometheus;
 pub mod series;
 pub mod shard;
+pub mod slo;
+mod slo_metrics;
 pub mod stats_thread;
 pub mod tcp_series;
 pub mod totals;

@@ -149,6 +149,16 @@ metrics! {
         "Names of services that are kept resolved.";
     DNS_NAMES_UNRESOLVED = Gauge "ringress_dns_names_unresolved",
         "Names of services without an address, now or earlier: requests to them get 503.";
+    SLO_OBJECTIVE = Gauge "ringress_slo_objective",
+        "Share of requests that is to be good, 0 to 1.";
+    SLO_GOOD = Counter "ringress_slo_good_total",
+        "Requests that were good in the sense of the objective.";
+    SLO_EVENTS = Counter "ringress_slo_events_total",
+        "Requests that the objective is about.";
+    SLO_BUDGET = Gauge "ringress_slo_error_budget_remaining",
+        "What is left of the error budget in the objective's window, as far as this process saw it.";
+    SLO_BURN_RATE = Gauge "ringress_slo_burn_rate",
+        "How many times as fast as it may the error budget was used, as far as this process saw it.";
     ACCESS_LOG_WRITTEN = Counter "ringress_access_log_lines_written_total",
         "Access log lines written.";
     ACCESS_LOG_LOST = Counter "ringress_access_log_lines_lost_total",

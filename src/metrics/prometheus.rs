@@ -8,6 +8,7 @@ use super::counters::{COUNTERS, GAUGES};
 use super::labels::{MetricLabels, SourceLabels};
 use super::names::{self, Metric};
 use super::series::{Buckets, Series, SeriesKey};
+use super::slo_metrics;
 use super::stats_thread::Collected;
 use super::tcp_series::TcpSeries;
 use crate::ids::MetricSlot;
@@ -30,6 +31,7 @@ pub fn render(collected: &Collected<'_>) -> String {
     istio(&mut out, collected);
     workers(&mut out, collected);
     control(&mut out, collected);
+    slo_metrics::render(&mut out, collected.slos);
     out
 }
 
@@ -239,7 +241,7 @@ fn control(out: &mut String, collected: &Collected<'_>) {
     }
 }
 
-fn head(out: &mut String, metric: Metric) {
+pub(super) fn head(out: &mut String, metric: Metric) {
     let _ = writeln!(out, "# HELP {} {}", metric.name, metric.help);
     let _ = writeln!(out, "# TYPE {} {}", metric.name, metric.kind.as_str());
 }
@@ -257,7 +259,7 @@ fn sample(out: &mut String, name: &str, labels: &str, value: u64) {
 }
 
 /// Append `name="value"`, with a comma before it unless it is the first.
-fn label(out: &mut String, name: &str, value: &str) {
+pub(super) fn label(out: &mut String, name: &str, value: &str) {
     if !out.is_empty() {
         out.push(',');
     }

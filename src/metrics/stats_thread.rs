@@ -15,6 +15,7 @@ use super::control_stats::ControlStats;
 use super::labels::{HistogramKey, LabelTable, SharedLabels, SourceLabels};
 use super::prometheus;
 use super::shard::{MetricsShard, WorkerMetrics};
+use super::slo::{Objective, SloBook};
 use super::totals::Totals;
 
 /// What a worker gets asked: its shard for this empty one.
@@ -86,6 +87,8 @@ pub struct Collected<'a> {
     pub source: &'a SourceLabels,
     /// Numbers that no worker counts.
     pub control: &'a ControlStats,
+    /// What was promised, and what was kept of it.
+    pub slos: &'a SloBook,
     /// The version.
     pub version: &'a str,
     /// Registered workers.
@@ -101,6 +104,7 @@ enum Message {
     Shard { shard: Box<MetricsShard>, answered: bool },
     Final(Box<MetricsShard>),
     Collect { timeout: Duration, job: Job },
+    Objectives(Arc<[Objective]>),
     Stop,
 }
 
@@ -126,6 +130,7 @@ impl StatsThread {
                 totals: Totals::new(),
                 step_began: Instant::now(),
                 step_ends: None,
+                slos: SloBook::default(),
             }
             .run(&receiver);
         })?;
@@ -166,6 +171,11 @@ impl StatsHandle {
     /// after `timeout` is left out. `job` is dropped without being run when the thread has stopped.
     pub fn collect(&self, timeout: Duration, job: impl FnOnce(&Collected<'_>) + Send + 'static) {
         let _ = self.sender.send(Message::Collect { timeout, job: Box::new(job) });
+    }
+
+    /// From now on measure these objectives.
+    pub fn set_objectives(&self, objectives: Arc<[Objective]>) {
+        let _ = self.sender.send(Message::Objectives(objectives));
     }
 
     /// Everything as Prometheus text, given to `done`; see [`StatsHandle::collect`].
@@ -229,6 +239,7 @@ struct State {
     step_began: Instant,
     /// The round that ends it, and when that began.
     step_ends: Option<(u64, Instant, SystemTime)>,
+    slos: SloBook,
 }
 
 impl State {
@@ -292,6 +303,7 @@ impl State {
                 let deadline = Instant::now() + timeout;
                 self.jobs.push(OpenJob { round: self.round, deadline, job });
             }
+            Message::Objectives(objectives) => self.slos.set(&objectives),
             Message::Stop => {}
         }
     }
@@ -309,7 +321,11 @@ impl State {
         let Some((_, ended, at)) = self.step_ends.take() else { return };
         let unix_ms = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         let length = ended.saturating_duration_since(self.step_began);
-        self.totals.history.close(unix_ms, length);
+        let step = self.totals.history.close(unix_ms, length);
+        if !self.slos.objectives().is_empty() {
+            let labels = self.options.labels.read().unwrap_or_else(PoisonError::into_inner);
+            self.slos.add(&step, labels.histogram_keys());
+        }
         self.step_began = ended;
     }
 
@@ -333,6 +349,7 @@ impl State {
                 labels: &labels,
                 source: &self.options.source,
                 control: &self.options.control,
+                slos: &self.slos,
                 version: &self.options.version,
                 workers: self.workers.len(),
                 silent_workers: silent,

@@ -37,6 +37,7 @@ use bytes::Bytes;
 
 use crate::http::Scheme;
 use crate::ids::{ClusterId, HistogramSlot, ListenerId, RouteId};
+use crate::metrics::slo::Objective;
 use crate::router::RouteTable;
 
 /// Everything that a worker routes by.
@@ -55,6 +56,8 @@ pub struct Snapshot {
     pub clusters: Vec<Cluster>,
     /// Settings of the whole process.
     pub settings: Settings,
+    /// What was promised; no worker reads it.
+    pub objectives: Arc<[Objective]>,
 }
 
 impl Snapshot {

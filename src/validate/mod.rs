@@ -16,6 +16,7 @@ mod l4_route;
 mod load_balancer;
 mod metadata;
 mod names;
+mod objective;
 pub mod parts;
 mod references;
 mod route_policy;
@@ -97,6 +98,9 @@ pub fn validate_with_files(
     }
     for object in resources.workload_entries() {
         service_entry::validate_workload(&mut Findings::of(object, &mut diagnostics));
+    }
+    for object in resources.service_level_objectives() {
+        objective::validate(&mut Findings::of(object, &mut diagnostics));
     }
     references::validate(resources, options, &mut diagnostics);
     gateway_analysis::validate(resources, options, &mut diagnostics);

@@ -12,7 +12,7 @@
 //! TLS of clients → `tls` (which server, whose certificate), `tls_settings` (what it is made of),
 //! `tls_clients` (whose certificate of theirs is good), `tls_handshakes` (what does not come), `tls_routes`, `tls_http2`, `tls_drain`, `websocket_tls`, `curl`; TLS to upstreams →
 //! `upstream_tls`, `upstream_tls_settings`; the life of the process → `lifecycle`, `reload`, and what a reload
-//! leaves alone → `undisturbed`. No test asserts a time.
+//! leaves alone → `undisturbed`; what the live pages and `top` show → `live`, objectives → `slo`. No test asserts a time.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` says what modules share")]
 
@@ -42,6 +42,7 @@ mod http2_misuse;
 mod http2_pool;
 mod lifecycle;
 mod limits;
+mod live;
 mod localities;
 mod messages;
 mod mirrors;
@@ -52,6 +53,7 @@ mod reload;
 mod repeats;
 mod retries;
 mod routing;
+mod slo;
 mod sticky;
 mod tcp;
 mod tcp_duration;

@@ -131,6 +131,7 @@ fn rendered() -> String {
         labels: &table,
         source: &SourceLabels::default(),
         control: &control,
+        slos: &crate::metrics::slo::SloBook::default(),
         version: "1.2.3",
         workers: 2,
         silent_workers: 1,
