@@ -3,10 +3,14 @@
 //!
 //! As in Envoy a part that asks for what is not there (a header that was not sent, the code of a response
 //! that never came) has no value; an expression without a value does not let the request into the log.
+//!
+//! Interpreters of the whole language make values on the heap each time they are asked. What logs need is a
+//! small part of it, which is read here, with a column for every mistake; the rest is refused when it is read.
 
 mod parse;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::fmt::{self, Write};
 use std::net::SocketAddr;

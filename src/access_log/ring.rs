@@ -207,7 +207,7 @@ pub(super) fn recycle(mut bytes: Vec<u8>, home: &SyncSender<Vec<u8>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access_log::AccessLogFormat;
+    use crate::access_log::{AccessLogFormat, Filter, LogSwitch};
     use std::time::Instant;
 
     fn log(sink: &mut AccessLogSink) {
@@ -260,6 +260,45 @@ mod tests {
         assert_eq!(lines(receiver.try_recv().unwrap()).1, 1);
         sink.flush();
         assert_eq!(lines(receiver.try_recv().unwrap()).1, 1);
+    }
+
+    /// How many of ten requests are logged.
+    fn logged(settings: AccessLogSettings, policy: &AccessLogPolicy) -> u64 {
+        let (sender, receiver) = sync_channel(4);
+        let mut sink = AccessLogSink::new(settings, sender, Arc::default());
+        let mut info = StreamInfo::new(Instant::now(), 0);
+        for code in 0..10 {
+            info.response_code = 200 + code;
+            sink.record(policy, &info, &RequestFields::new(), &LineContext::default());
+        }
+        let has_buffer = sink.buffer.capacity() > 0;
+        drop(sink);
+        let count = receiver.try_iter().map(|message| lines(message).1).sum();
+        assert_eq!(has_buffer, count > 0, "a log without lines costs no buffer");
+        count
+    }
+
+    #[test]
+    fn the_policy_stands_over_the_settings() {
+        let on = AccessLogSettings::default();
+        let off = AccessLogSettings { on: false, ..on.clone() };
+        let filter = |text: &str| Filter::parse(text).ok();
+        let filtered = AccessLogSettings { filter: filter("response.code < 203"), ..on.clone() };
+        let sampled = AccessLogSettings { sample_ppm: 0, ..on.clone() };
+        let unset = AccessLogPolicy::default();
+        let policy = |switch, filter| AccessLogPolicy { switch, filter };
+        for (settings, policy, expected) in [
+            (&on, &unset, 10),
+            (&off, &unset, 0),
+            (&off, &policy(LogSwitch::On, None), 10),
+            (&on, &policy(LogSwitch::Off, None), 0),
+            (&filtered, &unset, 3),
+            (&filtered, &policy(LogSwitch::Unset, filter("response.code > 208")), 1),
+            (&off, &policy(LogSwitch::Unset, filter("response.code > 208")), 0),
+            (&sampled, &unset, 0),
+        ] {
+            assert_eq!(logged(settings.clone(), policy), expected, "{settings:?} {policy:?}");
+        }
     }
 
     #[test]

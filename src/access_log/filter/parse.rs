@@ -2,6 +2,7 @@
 //! number and a text with a text only.
 
 use super::super::fields::FieldName;
+use super::token::{Token, tokens};
 use super::{Comparison, Condition, Number, Text};
 use crate::router::string_match::Regex;
 
@@ -22,27 +23,6 @@ pub struct FilterError {
     pub column: usize,
     /// Why.
     pub message: String,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Token {
-    Name(String),
-    Number(i64),
-    Text(String),
-    Sign(&'static str),
-    End,
-}
-
-impl Token {
-    fn describe(&self) -> String {
-        match self {
-            Token::Name(name) => format!("`{name}`"),
-            Token::Number(number) => format!("`{number}`"),
-            Token::Text(text) => format!("the text {text:?}"),
-            Token::Sign(sign) => format!("`{sign}`"),
-            Token::End => "the end".to_owned(),
-        }
-    }
 }
 
 /// What a part of an expression is.
@@ -89,7 +69,7 @@ pub(super) fn parse(text: &str) -> Result<(Condition, Vec<FieldName>), FilterErr
     }
 }
 
-fn fail(column: usize, message: impl Into<String>) -> FilterError {
+pub(super) fn fail(column: usize, message: impl Into<String>) -> FilterError {
     FilterError { column, message: message.into() }
 }
 
@@ -99,108 +79,6 @@ fn condition(value: Value, column: usize) -> Result<Condition, FilterError> {
         other => {
             Err(fail(column, format!("expected true or false here, found {}", other.describe())))
         }
-    }
-}
-
-const SIGNS: [&str; 19] = [
-    "&&", "||", "==", "!=", "<=", ">=", "<", ">", "!", "(", ")", "[", "]", ".", ",", "-", "?", ":",
-    "+",
-];
-
-fn tokens(text: &str) -> Result<Vec<(usize, Token)>, FilterError> {
-    let letters: Vec<char> = text.chars().collect();
-    let mut tokens = Vec::new();
-    let mut at = 0;
-    while let Some(letter) = letters.get(at).copied() {
-        let column = at + 1;
-        if letter.is_whitespace() {
-            at += 1;
-            continue;
-        }
-        let raw = matches!(letter, 'r' | 'R') && matches!(letters.get(at + 1), Some('"' | '\''));
-        if raw || matches!(letter, '"' | '\'') {
-            let (value, end) = quoted(&letters, at + usize::from(raw), raw)?;
-            tokens.push((column, Token::Text(value)));
-            at = end;
-            continue;
-        }
-        if letter.is_ascii_alphabetic() || letter == '_' {
-            let end =
-                end_of(&letters, at, |letter| letter.is_ascii_alphanumeric() || letter == '_');
-            tokens.push((column, Token::Name(letters[at..end].iter().collect())));
-            at = end;
-            continue;
-        }
-        if letter.is_ascii_digit() {
-            let end =
-                end_of(&letters, at, |letter| letter.is_ascii_alphanumeric() || letter == '.');
-            let digits: String = letters[at..end].iter().collect();
-            let number = match digits.strip_prefix("0x") {
-                Some(digits) => i64::from_str_radix(digits, 16),
-                None => digits.parse(),
-            };
-            let number = number.map_err(|_| {
-                fail(column, format!("`{digits}` is not a whole number of 64 bits"))
-            })?;
-            tokens.push((column, Token::Number(number)));
-            at = end;
-            continue;
-        }
-        let rest = &letters[at..letters.len().min(at + 2)];
-        let sign = SIGNS.iter().find(|sign| sign.chars().eq(rest.iter().copied().take(sign.len())));
-        match sign {
-            Some(sign) => {
-                tokens.push((column, Token::Sign(sign)));
-                at += sign.len();
-            }
-            None => return Err(fail(column, format!("`{letter}` means nothing here"))),
-        }
-    }
-    tokens.push((letters.len() + 1, Token::End));
-    Ok(tokens)
-}
-
-fn end_of(letters: &[char], from: usize, belongs: impl Fn(char) -> bool) -> usize {
-    let length = letters[from..].iter().take_while(|letter| belongs(**letter)).count();
-    from + length
-}
-
-/// A text whose quote stands at `open`, and where it ends.
-fn quoted(letters: &[char], open: usize, raw: bool) -> Result<(String, usize), FilterError> {
-    let unclosed = || fail(open + 1, "a text without its closing quote");
-    let quote = letters.get(open).copied().ok_or_else(unclosed)?;
-    let mut value = String::new();
-    let mut at = open + 1;
-    loop {
-        let letter = letters.get(at).copied().ok_or_else(unclosed)?;
-        at += 1;
-        if letter == quote {
-            return Ok((value, at));
-        }
-        if letter != '\\' || raw {
-            value.push(letter);
-            continue;
-        }
-        let escape = letters.get(at).copied().ok_or_else(unclosed)?;
-        at += 1;
-        value.push(match escape {
-            'n' => '\n',
-            'r' => '\r',
-            't' => '\t',
-            '\\' | '\'' | '"' | '`' | '?' => escape,
-            'x' | 'u' => {
-                let digits = if escape == 'x' { 2 } else { 4 };
-                let text: String = letters.iter().skip(at).take(digits).collect();
-                at += digits;
-                let code = u32::from_str_radix(&text, 16).ok().filter(|_| text.len() == digits);
-                code.and_then(char::from_u32).ok_or_else(|| {
-                    fail(at - digits, format!("`\\{escape}{text}` is no character"))
-                })?
-            }
-            other => {
-                return Err(fail(at, format!("`\\{other}` is no escape; write `\\\\{other}`")));
-            }
-        });
     }
 }
 
@@ -408,6 +286,10 @@ impl Parser {
                 format!("`{name}` asks for a text, found {}", value.describe()),
             ));
         };
+        if !matches!(name, "startsWith" | "endsWith" | "contains" | "matches") {
+            let message = format!("`{name}` is not supported; supported are: {KNOWN}");
+            return Err(fail(column + 1, message));
+        }
         let at = self.column();
         let Token::Text(part) = self.next() else {
             return Err(fail(at, format!("`{name}` asks for a literal text in quotes")));
@@ -417,16 +299,12 @@ impl Parser {
             "startsWith" => Condition::StartsWith(text, part.into()),
             "endsWith" => Condition::EndsWith(text, part.into()),
             "contains" => Condition::Contains(text, part.into()),
-            "matches" => {
+            _ => {
                 // The engine matches whole strings; CEL finds a pattern anywhere.
                 let regex = Regex::new(&part)
                     .and_then(|_| Regex::new(&format!("(?s:.*)(?:{part})(?s:.*)")))
                     .map_err(|error| fail(at, error.to_string()))?;
                 Condition::Matches(text, regex)
-            }
-            _ => {
-                let message = format!("`{name}` is not supported; supported are: {KNOWN}");
-                return Err(fail(column + 1, message));
             }
         }))
     }

@@ -216,3 +216,13 @@ proptest! {
         prop_assert_eq!(value["user_agent"].as_str().unwrap(), String::from_utf8_lossy(&agent));
     }
 }
+
+proptest! {
+    #[test]
+    fn addresses_are_written_as_the_library_does(ip in any::<[u8; 4]>(), port in any::<u16>()) {
+        let socket = SocketAddr::from((ip, port));
+        let mut out = Vec::new();
+        address(&mut out, Some(socket));
+        prop_assert_eq!(String::from_utf8(out).unwrap(), socket.to_string());
+    }
+}
