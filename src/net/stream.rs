@@ -78,7 +78,9 @@ impl Stream {
         }
     }
 
-    /// Send some of `bytes`; on a socket submitted at once.
+    /// Send some of `bytes`. What a socket takes at once is sent by this call; only when it takes nothing
+    /// does the ring wait for room. The ring would send when every task of the round has run, and the peer
+    /// would wait for those, and then get all their answers in one burst (`docs/decisions`, 0014).
     #[inline]
     pub fn send<B: IoBuf>(
         &self,
@@ -86,8 +88,19 @@ impl Stream {
     ) -> impl Future<Output = (io::Result<usize>, B)> + 'static {
         match &*self.kind {
             Kind::Socket(socket) => {
-                // SAFETY: as in `receive`.
-                Sending::Socket { operation: unsafe { &mut *socket.get() }.write(bytes) }
+                // SAFETY: by the contract of `IoBuf` so many initialised bytes lie there, and the value is
+                // neither moved nor changed during the call.
+                let taken = unsafe {
+                    send_at_once(descriptor(socket), bytes.read_ptr(), bytes.bytes_init())
+                };
+                match taken {
+                    Err(error) if must_wait(&error) => {
+                        // SAFETY: as in `receive`.
+                        let operation = unsafe { &mut *socket.get() }.write(bytes);
+                        Sending::Socket { operation }
+                    }
+                    outcome => Sending::Done { outcome: Some((outcome, bytes)) },
+                }
             }
             Kind::Layer(_) => Sending::Layer { stream: self.clone(), bytes: Some(bytes) },
         }
@@ -160,22 +173,13 @@ impl Stream {
     }
 
     /// Send what the socket takes at once, without waiting: for the last words before a close. Never
-    /// while a send is in flight. A layer takes nothing ([`io::ErrorKind::WouldBlock`]). A system
-    /// call: not for the hot path.
+    /// while a send is in flight. A layer takes nothing ([`io::ErrorKind::WouldBlock`]).
     pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
         let Kind::Socket(socket) = &*self.kind else {
             return Err(io::ErrorKind::WouldBlock.into());
         };
-        // SAFETY: the pointer and the length are those of a live slice, which the kernel only reads.
-        let sent = unsafe {
-            libc::send(
-                descriptor(socket),
-                bytes.as_ptr().cast(),
-                bytes.len(),
-                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-            )
-        };
-        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+        // SAFETY: the pointer and the length are those of a live slice.
+        unsafe { send_at_once(descriptor(socket), bytes.as_ptr(), bytes.len()) }
     }
 
     /// Shut one direction or both down. Operations in flight in that direction end at once: this is
@@ -243,6 +247,23 @@ fn descriptor(socket: &UnsafeCell<TcpStream>) -> RawFd {
     unsafe { &*socket.get() }.as_raw_fd()
 }
 
+/// Send what the socket takes of `length` bytes without waiting.
+///
+/// # Safety
+///
+/// So many initialised bytes must lie at `bytes` for the time of the call. The kernel only reads them.
+unsafe fn send_at_once(socket: RawFd, bytes: *const u8, length: usize) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the caller's promise; every descriptor that is none, or no socket, is an error.
+    let sent = unsafe { libc::send(socket, bytes.cast(), length, flags) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// Did a send fail only because it would have had to wait?
+fn must_wait(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
 pin_project! {
     /// A receive under way.
     #[project = ReceivingState]
@@ -285,9 +306,10 @@ impl<F: Future<Output = (io::Result<usize>, Buffer)>> Future for Receiving<F> {
 }
 
 pin_project! {
-    /// A send under way.
+    /// A send under way, or done before it was waited for.
     #[project = SendingState]
     enum Sending<F, B> {
+        Done { outcome: Option<(io::Result<usize>, B)> },
         Socket { #[pin] operation: F },
         Layer { stream: Stream, bytes: Option<B> },
     }
@@ -299,6 +321,8 @@ impl<B: IoBuf, F: Future<Output = (io::Result<usize>, B)>> Future for Sending<F,
     #[inline]
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
+            // Polled again after its end it never ends again.
+            SendingState::Done { outcome } => outcome.take().map_or(Poll::Pending, Poll::Ready),
             SendingState::Socket { operation } => operation.poll(task),
             SendingState::Layer { stream, bytes } => {
                 let Kind::Layer(layer) = &*stream.kind else { return Poll::Pending };
@@ -320,5 +344,109 @@ impl<B: IoBuf, F: Future<Output = (io::Result<usize>, B)>> Future for Sending<F,
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::pin::pin;
+
+    use crate::net::connect::loopback_pair;
+    use crate::net::runtime::{self, Driver, DriverChoice};
+
+    fn usual() -> Driver {
+        let (driver, _) = Driver::choose(DriverChoice::Auto).expect("epoll at least");
+        driver
+    }
+
+    /// What comes of a future that is polled once.
+    async fn once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+        let mut future = Some(future);
+        std::future::poll_fn(|task| {
+            let polled = future.take().map(|future| future.poll(task));
+            Poll::Ready(polled.unwrap_or(Poll::Pending))
+        })
+        .await
+    }
+
+    /// The other side has the bytes before the task that sent them has waited for anything.
+    fn sends_before_it_is_waited_for(driver: Driver) {
+        let read = runtime::run(driver, async {
+            let (stream, mut end) = loopback_pair(driver, None).await;
+            let sending = stream.send(b"at once".to_vec());
+            let mut read = [0; 7];
+            end.read_exact(&mut read).expect("sent");
+            let (outcome, bytes) = sending.await;
+            assert_eq!(outcome.expect("sent"), bytes.len());
+            read
+        })
+        .expect("the runtime works");
+        assert_eq!(&read, b"at once");
+    }
+
+    #[test]
+    fn the_usual_driver_sends_before_it_is_waited_for() {
+        sends_before_it_is_waited_for(usual());
+    }
+
+    #[test]
+    fn epoll_sends_before_it_is_waited_for() {
+        sends_before_it_is_waited_for(Driver::Epoll);
+    }
+
+    /// When the socket takes no more, a send waits for room, and no byte is lost or sent twice.
+    fn waits_for_room(driver: Driver) {
+        const PIECE: usize = 64 * 1024;
+        let (sent, read) = runtime::run(driver, async {
+            let (stream, mut end) = loopback_pair(driver, None).await;
+            let mut sent = Vec::new();
+            for number in 0u8.. {
+                let mut sending = pin!(stream.send(vec![number; PIECE]));
+                if let Poll::Ready((outcome, bytes)) = once(sending.as_mut()).await {
+                    sent.extend_from_slice(&bytes[..outcome.expect("sent")]);
+                    continue;
+                }
+                let reader = std::thread::spawn(move || {
+                    let mut read = Vec::new();
+                    end.read_to_end(&mut read).expect("the end of the stream");
+                    read
+                });
+                let (outcome, bytes) = sending.await;
+                sent.extend_from_slice(&bytes[..outcome.expect("sent")]);
+                stream.shutdown(Shutdown::Write);
+                return (sent, reader.join().expect("does not panic"));
+            }
+            (sent, Vec::new())
+        })
+        .expect("the runtime works");
+        assert!(sent.len() > PIECE);
+        assert!(sent == read, "{} bytes sent, {} read, or others", sent.len(), read.len());
+    }
+
+    #[test]
+    fn the_usual_driver_waits_for_room() {
+        waits_for_room(usual());
+    }
+
+    #[test]
+    fn epoll_waits_for_room() {
+        waits_for_room(Driver::Epoll);
+    }
+
+    #[test]
+    fn a_send_on_a_closed_side_is_an_error() {
+        let driver = usual();
+        let error = runtime::run(driver, async {
+            let (stream, _end) = loopback_pair(driver, None).await;
+            stream.shutdown(Shutdown::Write);
+            let (outcome, bytes) = stream.send(b"too late".to_vec()).await;
+            assert_eq!(bytes, b"too late");
+            outcome
+        })
+        .expect("the runtime works")
+        .expect_err("nothing can be sent");
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 }

@@ -17,6 +17,7 @@ use crate::ids::WorkerId;
 use crate::net::listener::Listener;
 use crate::net::oneshot;
 use crate::net::runtime::{self, Driver, RuntimeError};
+use crate::net::ticker::Ticker;
 use crate::proxy::{ChainSlots, ListenerSlot, Replica, WorkerContext};
 use crate::snapshot::Snapshot;
 use crate::trace::Tracer;
@@ -263,9 +264,10 @@ async fn expire_requests(context: Rc<WorkerContext>) {
 
 /// What happens by the clock.
 async fn tick(context: Rc<WorkerContext>) {
+    let ticker = Ticker::new(TICK);
     let mut ticks = 0u64;
     loop {
-        crate::net::sleep(TICK).await;
+        ticker.tick().await;
         ticks += 1;
         context.clock.tick();
         let dropped = match context.access_log.borrow_mut().as_mut() {
