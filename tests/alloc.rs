@@ -229,6 +229,7 @@ fn start_worker(driver: Driver, directory: &std::path::Path) -> SocketAddr {
         connections_max: 100,
         access_log: None,
         events,
+        thread: std::sync::Arc::default(),
     };
     let (handle, _) = worker::spawn(config).expect("a thread");
     let snapshot = Box::new(reading.snapshot);

@@ -4,13 +4,16 @@
 //! holds nothing of its own and changes nothing. It runs on the control side's tokio runtime and
 //! knows no internals of control, workers or manifests.
 //!
-//! Reading order: `ports` (which port serves what, and binding), `state`, `report`, `explain`, `server`.
+//! Reading order: `ports` (which port serves what, and binding), `state`, `report`, `explain`,
+//! `histograms`, `stats`, `server`.
 
 mod explain;
+mod histograms;
 pub mod ports;
 pub mod report;
 pub mod server;
 pub mod state;
+mod stats;
 
 pub use ports::{AdminConfig, AdminError, AdminListeners, AdminRole};
 pub use server::serve;

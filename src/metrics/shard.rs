@@ -7,6 +7,7 @@ use hdrhistogram::{Counter, Histogram};
 use crate::ids::{MetricSlot, WorkerId};
 use crate::stream_info::{ResponseFlags, StreamInfo};
 
+use super::cluster_gauges::{ClusterGauges, ClusterTable};
 use super::counters::{WorkerCounters, WorkerGauges};
 use super::series::SeriesTable;
 use super::tcp_series::{TcpSeries, TcpSeriesTable};
@@ -32,6 +33,9 @@ pub struct MetricsShard {
     pub gauges: WorkerGauges,
     pub(super) series: SeriesTable,
     pub(super) tcp: TcpSeriesTable,
+    /// What the last look at the clusters found, if there was one since the last hand-over.
+    pub(super) clusters: ClusterTable,
+    pub(super) clusters_are_new: bool,
     /// Index: `HistogramSlot`. 32-bit counts halve the memory, and one interval never fills them.
     pub(super) histograms: Vec<Option<Histogram<u32>>>,
     pub(super) changed_histograms: Vec<u32>,
@@ -46,6 +50,8 @@ impl MetricsShard {
             gauges: WorkerGauges::default(),
             series: SeriesTable::default(),
             tcp: TcpSeriesTable::default(),
+            clusters: ClusterTable::default(),
+            clusters_are_new: false,
             histograms: Vec::new(),
             changed_histograms: Vec::new(),
         })
@@ -117,6 +123,16 @@ impl WorkerMetrics {
     #[inline]
     pub fn record_tcp(&self, slot: MetricSlot, flags: ResponseFlags, counts: &TcpSeries) {
         self.0.borrow_mut().tcp.add(slot, flags, counts);
+    }
+
+    /// Put down what is open to each cluster of the snapshot of this generation, in the order of their
+    /// ids. Allocates only when there are more clusters than before.
+    pub fn look_at_clusters(&self, generation: u64, clusters: impl Iterator<Item = ClusterGauges>) {
+        let mut shard = self.0.borrow_mut();
+        shard.clusters.generation = generation;
+        shard.clusters.clusters.clear();
+        shard.clusters.clusters.extend(clusters);
+        shard.clusters_are_new = true;
     }
 
     /// Change counters and gauges; `change` must not call back into this object.

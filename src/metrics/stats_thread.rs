@@ -13,9 +13,10 @@ use crate::ids::WorkerId;
 
 use super::control_stats::ControlStats;
 use super::labels::{HistogramKey, LabelTable, SharedLabels, SourceLabels};
-use super::prometheus;
+use super::reading::Reading;
 use super::shard::{MetricsShard, WorkerMetrics};
 use super::totals::Totals;
+use super::usage::{UsageProbe, UsageTable};
 
 /// What a worker gets asked: its shard for this empty one.
 #[derive(Debug)]
@@ -86,6 +87,8 @@ pub struct Collected<'a> {
     pub source: &'a SourceLabels,
     /// Numbers that no worker counts.
     pub control: &'a ControlStats,
+    /// What the workers use of the machine.
+    pub usage: &'a UsageTable,
     /// The version.
     pub version: &'a str,
     /// Registered workers.
@@ -98,6 +101,7 @@ type Job = Box<dyn FnOnce(&Collected<'_>) + Send>;
 
 enum Message {
     Register(WorkerId, Box<dyn ShardSource>),
+    Observe(WorkerId, UsageProbe),
     Shard { shard: Box<MetricsShard>, answered: bool },
     Final(Box<MetricsShard>),
     Collect { timeout: Duration, job: Job },
@@ -124,6 +128,7 @@ impl StatsThread {
                 jobs: Vec::new(),
                 round: 0,
                 totals: Totals::new(),
+                usage: UsageTable::default(),
             }
             .run(&receiver);
         })?;
@@ -155,6 +160,11 @@ impl StatsHandle {
         let _ = self.sender.send(Message::Register(worker, source));
     }
 
+    /// From now on ask `probe` for what this worker uses, on the stats thread.
+    pub fn observe_worker(&self, worker: WorkerId, probe: UsageProbe) {
+        let _ = self.sender.send(Message::Observe(worker, probe));
+    }
+
     /// The last numbers of a worker that ends.
     pub fn deposit(&self, shard: Box<MetricsShard>) {
         let _ = self.sender.send(Message::Final(shard));
@@ -166,9 +176,10 @@ impl StatsHandle {
         let _ = self.sender.send(Message::Collect { timeout, job: Box::new(job) });
     }
 
-    /// Everything as Prometheus text, given to `done`; see [`StatsHandle::collect`].
-    pub fn scrape(&self, timeout: Duration, done: impl FnOnce(String) + Send + 'static) {
-        self.collect(timeout, |collected| done(prometheus::render(collected)));
+    /// A copy of everything, given to `done`; see [`StatsHandle::collect`]. Its text is not written on
+    /// the stats thread.
+    pub fn scrape(&self, timeout: Duration, done: impl FnOnce(Reading) + Send + 'static) {
+        self.collect(timeout, |collected| done(Reading::of(collected, &|_, _, _| None)));
     }
 
     /// The latency histograms, given to `done`; see [`StatsHandle::collect`].
@@ -223,6 +234,7 @@ struct State {
     jobs: Vec<OpenJob>,
     round: u64,
     totals: Totals,
+    usage: UsageTable,
 }
 
 impl State {
@@ -232,6 +244,7 @@ impl State {
             let now = Instant::now();
             if now >= next_round {
                 self.begin_round();
+                self.usage.refresh(now);
                 next_round = now + self.options.interval;
             }
             self.finish_jobs(now);
@@ -258,6 +271,7 @@ impl State {
                     answered: self.round,
                 });
             }
+            Message::Observe(id, probe) => self.usage.register(id, probe, Instant::now()),
             Message::Shard { mut shard, answered } => {
                 if answered {
                     self.totals.absorb(&mut shard);
@@ -307,6 +321,7 @@ impl State {
                 labels: &labels,
                 source: &self.options.source,
                 control: &self.options.control,
+                usage: &self.usage,
                 version: &self.options.version,
                 workers: self.workers.len(),
                 silent_workers: silent,

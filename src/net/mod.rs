@@ -17,6 +17,7 @@ pub mod pooled_future;
 pub mod runtime;
 pub mod splice;
 pub mod stream;
+pub mod usage;
 
 pub use buffer::{Buffer, BufferPool};
 pub use connect::TcpKeepalive;
