@@ -48,8 +48,12 @@ impl Metric {
         }
     }
 
-    /// The unit that the name ends with.
+    /// The unit that the name ends with, where OpenMetrics is told of it. It may be left out, and some
+    /// readers refuse it of histograms.
     pub fn unit(&self) -> Option<&'static str> {
+        if self.kind == Kind::Histogram {
+            return None;
+        }
         let last = self.family().rsplit('_').next()?;
         UNITS.into_iter().find(|unit| *unit == last)
     }

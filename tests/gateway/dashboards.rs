@@ -25,7 +25,7 @@ const DASHBOARDS: [(&str, &str); 3] = [
 ];
 
 const ROUTES: &str = "\
-  - port: {number: 3306, name: db, protocol: TCP}
+\x20 - port: {number: 3306, name: db, protocol: TCP}
     hosts: [\"*\"]
 ---
 apiVersion: networking.istio.io/v1
@@ -42,6 +42,13 @@ spec:
   - match: [{uri: {prefix: /test.Echo}}]
     route: [{destination: {host: echo}}]
   - route: [{destination: {host: hello}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: database}
+spec:
+  hosts: [\"*\"]
+  gateways: [gateway]
   tcp:
   - match: [{port: 3306}]
     route: [{destination: {host: database}}]
@@ -84,7 +91,7 @@ fn metrics() -> &'static Metrics {
         ];
         let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
         let port = free_port();
-        let gateway = Gateway::start_with(&files, &[&format!("--port-map=3306={port}")]);
+        let gateway = Gateway::start_with(&files, &[format!("--port-map=3306={port}").as_str()]);
         let mut raw = Raw::connect(gateway.address);
         for (path, host, status) in [
             ("/", "hello.com", 200),
@@ -406,7 +413,7 @@ fn kiali_drops_none_of_our_series() {
 fn destinations_have_the_labels_of_what_is_known_of_them() {
     let find = |name: &str, service: &str| -> &'static Sample {
         let found = metrics().find(name, &[("destination_service_name", service)]);
-        found.first().unwrap_or_else(|| panic!("{service} has no series"))
+        found.first().copied().unwrap_or_else(|| panic!("{service} has no series"))
     };
     let requests = "istio_requests_total";
     for (sample, expected) in [

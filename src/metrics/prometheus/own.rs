@@ -5,7 +5,10 @@ use crate::metrics::counters::{COUNTERS, GAUGES};
 use crate::metrics::names::{self, Metric};
 use crate::metrics::reading::Reading;
 use crate::metrics::text::{Writer, label};
-use crate::metrics::usage::ShownUsage;
+use crate::metrics::usage::{RingUsage, ShownUsage};
+
+/// A family and how its value is read.
+type Column<T, V> = (Metric, fn(&T) -> V);
 
 fn one_label(name: &str, value: &str) -> String {
     let mut labels = String::new();
@@ -48,7 +51,7 @@ fn usage(writer: &mut Writer, reading: &Reading) {
     if reading.usages.is_empty() {
         return;
     }
-    let fractions: [(Metric, fn(&ShownUsage) -> f64); 2] = [
+    let fractions: [Column<ShownUsage, f64>; 2] = [
         (names::WORKER_CPU, |shown| shown.usage.cpu.as_secs_f64()),
         (names::WORKER_BUSY, |shown| shown.busy),
     ];
@@ -65,7 +68,7 @@ fn usage(writer: &mut Writer, reading: &Reading) {
     if reading.usages.iter().all(|shown| shown.usage.ring.is_none()) {
         return;
     }
-    let rings: [(Metric, fn(&crate::metrics::usage::RingUsage) -> u64); 2] = [
+    let rings: [Column<RingUsage, u64>; 2] = [
         (names::RING_SUBMISSIONS, |ring| ring.submissions),
         (names::RING_COMPLETIONS, |ring| ring.completions),
     ];
@@ -92,7 +95,7 @@ pub(super) fn control(writer: &mut Writer, reading: &Reading) {
 
 /// What is open to each cluster.
 pub(super) fn clusters(writer: &mut Writer, reading: &Reading) {
-    let families: [(Metric, fn(&ClusterGauges) -> u64); 4] = [
+    let families: [Column<ClusterGauges, u64>; 4] = [
         (names::CLUSTER_REQUESTS_ACTIVE, |gauges| gauges.requests_active),
         (names::CLUSTER_IDLE, |gauges| gauges.idle),
         (names::CLUSTER_HTTP2, |gauges| gauges.http2),
@@ -105,7 +108,7 @@ fn each_cluster(
     writer: &mut Writer,
     reading: &Reading,
     label_name: &str,
-    families: &[(Metric, fn(&ClusterGauges) -> u64)],
+    families: &[Column<ClusterGauges, u64>],
 ) {
     if reading.clusters.is_empty() {
         return;
@@ -153,7 +156,7 @@ pub(super) fn envoy(writer: &mut Writer, reading: &Reading, uptime_s: u64) {
         writer.head(metric);
         writer.sample(metric.name, b"", value);
     }
-    let families: [(Metric, fn(&ClusterGauges) -> u64); 3] = [
+    let families: [Column<ClusterGauges, u64>; 3] = [
         (names::ENVOY_UPSTREAM_ACTIVE, ClusterGauges::connections),
         (names::ENVOY_UPSTREAM_REQUESTS_ACTIVE, |gauges| gauges.requests_active),
         (names::ENVOY_EJECTIONS_ACTIVE, |gauges| gauges.ejected),
