@@ -214,8 +214,11 @@ fn collect(expression: &Expr, groups: &mut Vec<String>, found: &mut Vec<Selector
     }
 }
 
+/// A reason, and which selectors it is the reason of.
+type Excuse = (&'static str, fn(&Selector) -> bool);
+
 /// Why a selector selects nothing of ours, by the part of it that says so.
-const OF_OTHERS: [(&str, fn(&Selector) -> bool); 4] = [
+const OF_OTHERS: [Excuse; 4] = [
     ("reporter=destination: what sidecars of the destinations report", |selector| {
         selector.wants("reporter", "destination")
     }),
