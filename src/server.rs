@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::access_log::{AccessLogError, AccessLogOutput, AccessLogWriter};
@@ -30,6 +30,7 @@ use crate::explain::ExplainService;
 use crate::ids::WorkerId;
 use crate::metrics::{ControlStats, LabelTable, SourceLabels, StatsOptions, StatsThread};
 use crate::net::runtime::Driver;
+use crate::net::usage::ThreadProbe;
 use crate::snapshot::{Settings, Snapshot, TelemetryPolicy};
 use crate::trace::{Propagation, SpanExporter, Tracer};
 use crate::validate::ValidateOptions;
@@ -162,7 +163,7 @@ pub fn run_until_stopped(
     let (traces, propagation) = start_traces(options, &stats)?;
     let (events_sender, events) = mpsc::channel();
     let connections_max = connections_max(descriptors, cores.len());
-    let mut workers = Vec::new();
+    let (mut workers, mut threads) = (Vec::new(), Vec::new());
     for (index, core) in cores.iter().enumerate() {
         let config = WorkerConfig {
             id: WorkerId(index as u32),
@@ -172,7 +173,9 @@ pub fn run_until_stopped(
             access_log: access_log.as_ref().map(|writer| writer.handle().sink()),
             tracer: traces.as_ref().map(|exporter| Tracer { propagation, sink: exporter.sink() }),
             events: events_sender.clone(),
+            thread: Arc::new(OnceLock::new()),
         };
+        threads.push((config.id, Arc::clone(&config.thread)));
         let (handle, _) = worker::spawn(config)
             .map_err(|error| ServerError::System("cannot start a worker thread", error))?;
         workers.push(handle);
@@ -200,6 +203,13 @@ pub fn run_until_stopped(
     for worker in publisher.workers() {
         stats_thread.handle().register_worker(worker.id, Box::new(WorkerHandle::clone(worker)));
     }
+    for (worker, thread) in threads {
+        // Every worker has published, and said before who it is.
+        if let Some(thread) = thread.get() {
+            let mut probe = ThreadProbe::new(*thread);
+            stats_thread.handle().observe_worker(worker, Box::new(move || probe.usage()));
+        }
+    }
     let state = AdminState {
         status: Arc::new(StatusCell::default()),
         snapshot: Arc::new(SnapshotCell::default()),
@@ -212,6 +222,7 @@ pub fn run_until_stopped(
             started: Instant::now(),
             workers: cores.len(),
             io_driver: driver.to_string(),
+            envoy_metrics: options.envoy_metrics,
             labels: options.labels.0.clone().into_iter().collect(),
         }),
     };
@@ -299,6 +310,7 @@ impl Observer for AdminPage {
     ) {
         self.state.status.publish(status::report(&snapshot, objects, diagnostics, &self.paths));
         self.state.stats.set_objectives(Arc::clone(&snapshot.objectives));
+        self.state.stats.set_overrides(snapshot.settings.telemetry.metrics.clone());
         self.state.snapshot.publish(snapshot);
     }
 
@@ -406,8 +418,30 @@ fn any_address() -> IpAddr {
     }
 }
 
+/// The gateway's own labels: of its pod where they are given, else those of Istio's gateway.
 fn source_labels(options: &RunOptions) -> SourceLabels {
-    SourceLabels { source_workload_namespace: options.namespace.clone(), ..SourceLabels::default() }
+    let label = |names: &[&str]| names.iter().find_map(|name| options.labels.0.get(*name)).cloned();
+    let defaults = SourceLabels::default();
+    SourceLabels {
+        source_canonical_service: label(&[
+            "service.istio.io/canonical-name",
+            "app.kubernetes.io/name",
+            "app",
+        ])
+        .unwrap_or_else(|| options.workload.clone()),
+        source_canonical_revision: label(&[
+            "service.istio.io/canonical-revision",
+            "app.kubernetes.io/version",
+            "version",
+        ])
+        .unwrap_or(defaults.source_canonical_revision),
+        source_workload: options.workload.clone(),
+        source_workload_namespace: options.namespace.clone(),
+        source_app: label(&["app"]).unwrap_or(defaults.source_app),
+        source_version: label(&["version"]).unwrap_or(defaults.source_version),
+        source_cluster: options.cluster_id.clone(),
+        ..defaults
+    }
 }
 
 fn start_access_log(

@@ -239,6 +239,7 @@ fn start_worker(
         access_log: None,
         tracer,
         events,
+        thread: std::sync::Arc::default(),
     };
     let (handle, _) = worker::spawn(config).expect("a thread");
     let snapshot = Box::new(reading.snapshot);

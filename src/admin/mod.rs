@@ -5,11 +5,12 @@
 //! knows no internals of control, workers or manifests.
 //!
 //! Reading order: `ports` (which port serves what, and binding), `state`, `report`, `explain`,
-//! `live_stats`, `live`, `graph`, `slo_rules`, `slos`, `dashboard`, `server`.
+//! `histograms`, `stats`, `live_stats`, `live`, `graph`, `slo_rules`, `slos`, `dashboard`, `server`.
 
 mod dashboard;
 mod explain;
 mod graph;
+mod histograms;
 mod live;
 mod live_stats;
 pub mod ports;
@@ -18,6 +19,7 @@ pub mod server;
 pub mod slo_rules;
 mod slos;
 pub mod state;
+mod stats;
 
 pub use ports::{AdminConfig, AdminError, AdminListeners, AdminRole};
 pub use server::serve;

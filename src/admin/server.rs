@@ -7,17 +7,15 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
-use hdrhistogram::Histogram;
 use serde::Serialize;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::limits::{ADMIN_SHUTDOWN_TIMEOUT, SCRAPE_TIMEOUT};
-use crate::metrics::{HistogramKey, prometheus};
+use crate::limits::ADMIN_SHUTDOWN_TIMEOUT;
 
 use super::ports::{AdminError, AdminListeners, AdminRole};
 use super::state::{AdminState, Readiness};
-use super::{dashboard, explain, graph, live, slos};
+use super::{dashboard, explain, graph, live, slos, stats};
 
 /// Every page of the admin port with what it shows.
 const PAGES: &[(&str, &str)] = &[
@@ -38,8 +36,11 @@ const PAGES: &[(&str, &str)] = &[
     ("/listeners", "bound addresses and the Gateways that asked for them (JSON)"),
     ("/ready", "as /healthz/ready"),
     ("/server_info", "version, state, workers, labels (JSON)"),
-    ("/stats/histograms", "latency percentiles per route and destination (JSON)"),
-    ("/stats/prometheus", "all metrics (Prometheus text format)"),
+    (
+        "/stats/histograms",
+        "latency percentiles per route and destination (JSON; ?format=hgrm, hlog)",
+    ),
+    ("/stats/prometheus", "all metrics (Prometheus text format, or OpenMetrics)"),
 ];
 
 /// Serve until `shutdown` is done, then let open requests finish for
@@ -76,10 +77,10 @@ fn router(role: AdminRole) -> Router<AdminState> {
     let router = Router::new();
     match role {
         AdminRole::Health => router.route("/healthz/ready", get(ready)),
-        AdminRole::Prometheus => router.route("/stats/prometheus", get(stats_prometheus)),
+        AdminRole::Prometheus => router.route("/stats/prometheus", get(stats::prometheus)),
         AdminRole::Stats => router
             .route("/healthz/ready", get(ready))
-            .route("/stats/prometheus", get(stats_prometheus)),
+            .route("/stats/prometheus", get(stats::prometheus)),
         AdminRole::Admin => router
             .route("/", get(index))
             .route("/api/curve", get(live::curve))
@@ -97,8 +98,8 @@ fn router(role: AdminRole) -> Router<AdminState> {
             .route("/listeners", get(listeners_page))
             .route("/ready", get(ready))
             .route("/server_info", get(server_info))
-            .route("/stats/histograms", get(stats_histograms))
-            .route("/stats/prometheus", get(stats_prometheus))
+            .route("/stats/histograms", get(stats::histograms))
+            .route("/stats/prometheus", get(stats::prometheus))
             .fallback(not_found),
     }
 }
@@ -135,83 +136,6 @@ async fn ready(State(state): State<AdminState>) -> Response {
         ),
     }
     .into_response()
-}
-
-async fn stats_prometheus(State(state): State<AdminState>) -> Response {
-    let (sender, receiver) = oneshot::channel();
-    state.stats.scrape(SCRAPE_TIMEOUT, move |text| {
-        // The client may have gone.
-        let _ = sender.send(text);
-    });
-    match receiver.await {
-        Ok(text) => ([(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], text).into_response(),
-        Err(_) => stats_stopped(),
-    }
-}
-
-async fn stats_histograms(State(state): State<AdminState>) -> Response {
-    let (sender, receiver) = oneshot::channel();
-    state.stats.merged_histograms(SCRAPE_TIMEOUT, move |histograms| {
-        let _ = sender.send(histograms);
-    });
-    match receiver.await {
-        Ok(histograms) => json(&HistogramsPage {
-            unit: "microseconds",
-            histograms: histograms.iter().map(HistogramReport::of).collect(),
-        }),
-        Err(_) => stats_stopped(),
-    }
-}
-
-pub(super) fn stats_stopped() -> Response {
-    let text = "the statistics thread has stopped; the process is shutting down\n";
-    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
-}
-
-#[derive(Serialize)]
-struct HistogramsPage<'a> {
-    unit: &'static str,
-    histograms: Vec<HistogramReport<'a>>,
-}
-
-/// Latency of one route and destination since the start, microseconds.
-#[derive(Serialize)]
-struct HistogramReport<'a> {
-    route: &'a str,
-    virtual_service: &'a str,
-    virtual_host: &'a str,
-    destination: &'a str,
-    count: u64,
-    min: u64,
-    mean: f64,
-    p50: u64,
-    p90: u64,
-    p99: u64,
-    #[serde(rename = "p99.9")]
-    p99_9: u64,
-    #[serde(rename = "p99.99")]
-    p99_99: u64,
-    max: u64,
-}
-
-impl HistogramReport<'_> {
-    fn of((key, histogram): &(HistogramKey, Histogram<u64>)) -> HistogramReport<'_> {
-        HistogramReport {
-            route: &key.route,
-            virtual_service: &key.virtual_service,
-            virtual_host: &key.virtual_host,
-            destination: &key.destination,
-            count: histogram.len(),
-            min: histogram.min(),
-            mean: histogram.mean(),
-            p50: histogram.value_at_quantile(0.5),
-            p90: histogram.value_at_quantile(0.9),
-            p99: histogram.value_at_quantile(0.99),
-            p99_9: histogram.value_at_quantile(0.999),
-            p99_99: histogram.value_at_quantile(0.9999),
-            max: histogram.max(),
-        }
-    }
 }
 
 async fn config_dump(State(state): State<AdminState>) -> Response {

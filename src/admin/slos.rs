@@ -9,9 +9,10 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::report::{DiagnosticReport, StatusReport};
-use super::server::{json, stats_stopped};
+use super::server::json;
 use super::slo_rules;
 use super::state::AdminState;
+use super::stats::stopped;
 use crate::metrics::slo::{BURN_WINDOWS, Measure, Tracked};
 
 #[derive(Serialize)]
@@ -87,7 +88,7 @@ pub(super) async fn slos(State(state): State<AdminState>) -> Response {
     });
     match receiver.await {
         Ok(slos) => json(&SlosPage { slos, errors: errors(&state.status.load()) }),
-        Err(_) => stats_stopped(),
+        Err(_) => stopped(),
     }
 }
 

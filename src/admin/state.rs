@@ -87,6 +87,8 @@ pub struct ServerInfo {
     pub workers: usize,
     /// `io_uring` or `epoll`.
     pub io_driver: String,
+    /// Metrics are shown under Envoy's names too.
+    pub envoy_metrics: bool,
     /// Our labels, which say which Gateways select us.
     pub labels: Vec<(String, String)>,
 }

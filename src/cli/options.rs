@@ -40,6 +40,19 @@ pub struct RunOptions {
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
 
+    /// Name of this gateway's Deployment, `source_workload` of its metrics.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "ISTIO_META_WORKLOAD_NAME",
+        default_value = "istio-ingressgateway"
+    )]
+    pub workload: String,
+
+    /// Name of the Kubernetes cluster, `source_cluster` of its metrics.
+    #[arg(long, value_name = "NAME", env = "ISTIO_META_CLUSTER_ID", default_value = "Kubernetes")]
+    pub cluster_id: String,
+
     /// Folder with `cert-chain.pem`, `key.pem` and `root-cert.pem` for the mode ISTIO_MUTUAL. Default:
     /// where Istio's agent has them.
     #[arg(long, value_name = "DIR")]
@@ -133,6 +146,10 @@ pub struct RunOptions {
     /// Responses of upstreams never get it.
     #[arg(long)]
     pub explain_header: bool,
+
+    /// Show metrics also under the names that Envoy gives them, for dashboards that look for Envoy.
+    #[arg(long)]
+    pub envoy_metrics: bool,
 
     /// Address of the admin ports.
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]

@@ -13,9 +13,10 @@ use super::registry::{Discovery, EndpointRecord, PortRecord, Registry, ServiceRe
 use super::tls_sides::TlsSides;
 use super::upstream_policy::UpstreamPolicy;
 use crate::config::credential_files::{self, CredentialFiles};
-use crate::config::destination_rule::{ClientTlsSettings, DestinationRule};
+use crate::config::destination_rule::{ClientTlsMode, ClientTlsSettings, DestinationRule};
 use crate::config::{Object, ResourceSet};
 use crate::ids::ClusterId;
+use crate::metrics::labels::DEFAULT_CLUSTER;
 use crate::metrics::{LabelTable, MetricLabels};
 use crate::snapshot::{Cluster, ClusterTls, Endpoint, ResolvedNames, UpstreamProtocol};
 use crate::tls::settings::ClientSettings;
@@ -178,6 +179,8 @@ impl<'r> ClusterCompiler<'r> {
             policy.outlier_detection.is_some(),
             &records,
         );
+        let principal = policy.tls.and_then(|settings| principal(settings, service));
+        let principal = principal.unwrap_or_default();
         let endpoints: Vec<Endpoint> = records
             .iter()
             .zip(groups)
@@ -186,7 +189,10 @@ impl<'r> ClusterCompiler<'r> {
                 weight: endpoint.weight,
                 healthy: endpoint.ready,
                 group,
-                metric_slot: self.labels.metric_slot(&endpoint_labels(service, endpoint)),
+                metric_slot: self.labels.metric_slot(&MetricLabels {
+                    destination_principal: principal.clone(),
+                    ..endpoint_labels(service, endpoint)
+                }),
             })
             .collect();
         let resolved = resolved_names(service, port, &selector);
@@ -199,7 +205,10 @@ impl<'r> ClusterCompiler<'r> {
             .and_then(|settings| settings.consistent_hash.as_ref())
             .and_then(|settings| consistent_hash::compile(settings, &endpoints))
             .map(Box::new);
-        let metric_slot = self.labels.metric_slot(&service_labels(service));
+        let metric_slot = self.labels.metric_slot(&MetricLabels {
+            destination_version: selector.get("version").cloned().unwrap_or_default(),
+            ..MetricLabels::of_service(&service.host, &service.name)
+        });
         let mut cluster = Cluster {
             name,
             grouping,
@@ -300,22 +309,35 @@ fn resolved_names(
     (!names.is_empty()).then(|| Box::new(ResolvedNames { names, first_only }))
 }
 
-fn service_labels(service: &ServiceRecord) -> MetricLabels {
-    MetricLabels {
-        destination_service_namespace: service.namespace.clone(),
-        ..MetricLabels::of_service(&service.host, &service.name)
+/// The SPIFFE id that every endpoint proves: the only one that its certificate may have. Of several, or
+/// of any, it is known only to the connection, and metrics say `unknown`.
+fn principal(settings: &ClientTlsSettings, service: &ServiceRecord) -> Option<String> {
+    let is_verified = settings.mode != Some(ClientTlsMode::Disable)
+        && settings.insecure_skip_verify != Some(true);
+    let names = match settings.subject_alt_names.as_slice() {
+        [] => &service.subject_alt_names,
+        _ => &settings.subject_alt_names,
+    };
+    match names.as_slice() {
+        [only] if is_verified && only.starts_with("spiffe://") => Some(only.clone()),
+        _ => None,
     }
 }
 
+/// The labels of requests that an endpoint was picked for. The service's namespace and the Kubernetes
+/// cluster are known only with an endpoint, as in Istio.
 fn endpoint_labels(service: &ServiceRecord, endpoint: &EndpointRecord) -> MetricLabels {
     let label = |names: &[&str]| names.iter().find_map(|name| endpoint.labels.get(*name)).cloned();
-    let mut labels = service_labels(service);
+    let mut labels = MetricLabels {
+        destination_service_namespace: service.namespace.clone(),
+        destination_cluster: DEFAULT_CLUSTER.to_owned(),
+        ..MetricLabels::of_service(&service.host, &service.name)
+    };
     let app = label(&["app"]);
     let canonical = label(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
     let workload = endpoint.workload.clone().or_else(|| canonical.clone());
     if workload.is_some() {
         labels.destination_workload_namespace = endpoint.namespace.clone();
-        labels.destination_cluster = "Kubernetes".to_owned();
     }
     let set = |field: &mut String, value: Option<String>| {
         if let Some(value) = value {

@@ -133,8 +133,9 @@ pub fn compile(
     let counted = routes.take_counted();
     snapshot.objectives = objectives::compile(resources, &counted, &mut diagnostics).into();
     (snapshot.routes, snapshot.clusters) = routes.finish();
+    let unless_said = &options.settings.telemetry;
     snapshot.settings.telemetry =
-        telemetry::compile(resources, &options.labels, &options.namespace);
+        telemetry::compile(resources, &options.labels, &options.namespace, unless_said);
     *kept_sides = sides.take();
     Compiled { snapshot, diagnostics }
 }

@@ -16,15 +16,17 @@ use crate::validate::telemetry_parts::{
     LOG_PROVIDER, METRICS_PROVIDER, applicable, families, is_label_name, literal, names,
 };
 
-/// What the Telemetries for a gateway with these labels in this namespace ask for.
+/// What the Telemetries for a gateway with these labels in this namespace ask for; `unless_said` stands where
+/// they say nothing of traces.
 pub fn compile(
     resources: &ResourceSet,
     labels: &BTreeMap<String, String>,
     namespace: &str,
+    unless_said: &TelemetryPolicy,
 ) -> TelemetryPolicy {
     let levels = applicable(resources, labels, namespace);
     TelemetryPolicy {
-        tracing: tracing(levels.iter().flat_map(|level| &level.spec.tracing)),
+        tracing: tracing(&unless_said.tracing, levels.iter().flat_map(|level| &level.spec.tracing)),
         access_log: access_log(&levels),
         metrics: metrics(&levels),
     }
@@ -34,9 +36,12 @@ fn includes_gateways(mode: Option<WorkloadMode>) -> bool {
     mode.unwrap_or_default().includes_gateways()
 }
 
-/// Later rules stand over earlier ones, field by field.
-fn tracing<'r>(rules: impl Iterator<Item = &'r Tracing>) -> TracingPolicy {
-    let mut policy = TracingPolicy::default();
+/// Later rules stand over earlier ones, and all over what the options say, field by field.
+fn tracing<'r>(
+    unless_said: &TracingPolicy,
+    rules: impl Iterator<Item = &'r Tracing>,
+) -> TracingPolicy {
+    let mut policy = unless_said.clone();
     for rule in rules.filter(|rule| includes_gateways(rule.match_.and_then(|of| of.mode))) {
         if let Some(percent) = rule.random_sampling_percentage {
             policy.sampling_ppm = (percent / 100.0 * f64::from(PPM)).round() as u32;

@@ -10,7 +10,7 @@ pub struct ControlStats {
     /// Configurations of which nothing could be published.
     pub reloads_failed: AtomicU64,
     /// Objects refused, summed over all reloads.
-    pub objects_refused_total: AtomicU64,
+    pub object_refusals: AtomicU64,
     /// Objects whose newest version is refused now (gauge).
     pub objects_refused: AtomicU64,
     /// Generation of the newest published snapshot (gauge).
@@ -57,7 +57,7 @@ impl ControlStats {
     }
 
     fn refused(&self, refused: u64) {
-        self.objects_refused_total.fetch_add(refused, Ordering::Relaxed);
+        self.object_refusals.fetch_add(refused, Ordering::Relaxed);
         self.objects_refused.store(refused, Ordering::Relaxed);
     }
 }
@@ -72,7 +72,7 @@ mod tests {
         stats.reload_succeeded(1, 2);
         stats.reload_failed(3);
         stats.reload_succeeded(2, 0);
-        assert_eq!(stats.objects_refused_total.load(Ordering::Relaxed), 5);
+        assert_eq!(stats.object_refusals.load(Ordering::Relaxed), 5);
         assert_eq!(stats.objects_refused.load(Ordering::Relaxed), 0);
         assert_eq!(stats.reloads_succeeded.load(Ordering::Relaxed), 2);
         assert_eq!(stats.reloads_failed.load(Ordering::Relaxed), 1);

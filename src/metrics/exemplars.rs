@@ -8,20 +8,8 @@ use crate::limits::EXEMPLARS_MAX;
 use crate::stream_info::StreamInfo;
 
 use super::buckets::DURATION_US;
+use super::exemplar::Exemplar;
 use super::series::SeriesKey;
-
-/// A traced request that stands for others of its bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exemplar {
-    /// Its trace.
-    pub trace_id: [u8; 16],
-    /// Our span in it.
-    pub span_id: [u8; 8],
-    /// Its duration, microseconds.
-    pub value_us: u64,
-    /// When it ended, milliseconds since the Unix epoch.
-    pub unix_ms: u64,
-}
 
 /// Labels, series and bucket of a duration.
 type Place = (MetricSlot, SeriesKey, usize);

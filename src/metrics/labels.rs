@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 
+use super::overrides::MetricOverrides;
+use super::text::label;
 use crate::ids::{HistogramSlot, MetricSlot};
 use crate::limits::{HISTOGRAMS_MAX, HISTOGRAMS_OF_HOSTS_MAX};
 
@@ -208,11 +210,32 @@ impl HistogramKey {
     }
 }
 
+/// The labels of a slot with their text. The text is made once, when the slot is given: a scrape with
+/// thousands of series only copies it.
+#[derive(Debug)]
+pub struct SlotLabels {
+    /// The labels.
+    pub labels: MetricLabels,
+    /// The same as the exposition shows them, `name="value"` with commas between.
+    pub text: Box<str>,
+}
+
+impl SlotLabels {
+    fn new(labels: MetricLabels) -> SlotLabels {
+        let mut text = String::with_capacity(512);
+        for (name, value) in labels.pairs() {
+            label(&mut text, name, value);
+        }
+        SlotLabels { labels, text: text.into() }
+    }
+}
+
 /// Interns label sets and histogram keys into slots. Grows only, so that the same labels keep the
 /// same slot, and with it their counts, for the life of the process.
 #[derive(Debug)]
 pub struct LabelTable {
-    labels: Vec<MetricLabels>,
+    labels: Vec<Arc<SlotLabels>>,
+    overrides: Arc<MetricOverrides>,
     slots: HashMap<MetricLabels, MetricSlot>,
     histograms: Vec<HistogramKey>,
     histogram_slots: HashMap<HistogramKey, HistogramSlot>,
@@ -243,6 +266,7 @@ impl LabelTable {
     fn with_histograms_max(histograms_max: usize) -> LabelTable {
         let mut table = LabelTable {
             labels: Vec::new(),
+            overrides: Arc::default(),
             slots: HashMap::new(),
             histograms: vec![HistogramKey::all(UNKNOWN), HistogramKey::all("other")],
             histogram_slots: HashMap::new(),
@@ -271,7 +295,7 @@ impl LabelTable {
             return *slot;
         }
         let slot = MetricSlot(self.labels.len() as u32);
-        self.labels.push(labels.clone());
+        self.labels.push(Arc::new(SlotLabels::new(labels.clone())));
         self.slots.insert(labels, slot);
         slot
     }
@@ -318,8 +342,25 @@ impl LabelTable {
 
     /// The labels of a slot; those of slot 0 for a slot that this table did not give.
     pub fn labels(&self, slot: MetricSlot) -> &MetricLabels {
+        &self.slot_labels(slot).labels
+    }
+
+    /// The labels of a slot with their text; those of slot 0 for a slot that this table did not give.
+    pub fn slot_labels(&self, slot: MetricSlot) -> &Arc<SlotLabels> {
         // Slot 0 is there from the start.
         self.labels.get(slot.index()).unwrap_or(&self.labels[0])
+    }
+
+    /// What Telemetry resources change about Istio's metrics, from the next scrape on.
+    pub fn set_overrides(&mut self, overrides: MetricOverrides) {
+        if *self.overrides != overrides {
+            self.overrides = Arc::new(overrides);
+        }
+    }
+
+    /// What was set last; nothing at first.
+    pub fn overrides(&self) -> &Arc<MetricOverrides> {
+        &self.overrides
     }
 
     /// What a histogram measures; slot 0 for a slot that this table did not give.

@@ -9,15 +9,18 @@ pub enum Kind {
     Gauge,
     /// Buckets, sum and count.
     Histogram,
+    /// Only grows, under a name of others that does not say so (Envoy's).
+    Untyped,
 }
 
 impl Kind {
-    /// The word after `# TYPE`.
+    /// The word after `# TYPE` in the text format of Prometheus.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
             Kind::Histogram => "histogram",
+            Kind::Untyped => "untyped",
         }
     }
 }
@@ -33,19 +36,43 @@ pub struct Metric {
     pub kind: Kind,
 }
 
+/// Units that a family's name may end with, as OpenMetrics wants them.
+const UNITS: [&str; 4] = ["seconds", "milliseconds", "bytes", "ratio"];
+
+impl Metric {
+    /// Name of the family in OpenMetrics, where `_total` belongs to the sample.
+    pub fn family(&self) -> &'static str {
+        match self.kind {
+            Kind::Counter => self.name.strip_suffix("_total").unwrap_or(self.name),
+            Kind::Gauge | Kind::Histogram | Kind::Untyped => self.name,
+        }
+    }
+
+    /// The unit that the name ends with, where OpenMetrics is told of it. It may be left out, and some
+    /// readers refuse it of histograms.
+    pub fn unit(&self) -> Option<&'static str> {
+        if self.kind == Kind::Histogram {
+            return None;
+        }
+        let last = self.family().rsplit('_').next()?;
+        UNITS.into_iter().find(|unit| *unit == last)
+    }
+}
+
 macro_rules! metrics {
-    ($($constant:ident = $kind:ident $name:literal, $help:literal;)*) => {
+    ($all:ident, $about:literal: $($constant:ident = $kind:ident $name:literal, $help:literal;)*) => {
         $(
             #[doc = concat!("`", $name, "`: ", $help)]
             pub const $constant: Metric = Metric { name: $name, help: $help, kind: Kind::$kind };
         )*
 
-        /// Every family.
-        pub const ALL: &[Metric] = &[$($constant),*];
+        #[doc = $about]
+        pub const $all: &[Metric] = &[$($constant),*];
     };
 }
 
 metrics! {
+    ALL, "Every family that is shown without being asked for.":
     REQUESTS = Counter "istio_requests_total",
         "Requests that ended, local replies and aborted ones included.";
     REQUEST_DURATION = Histogram "istio_request_duration_milliseconds",
@@ -135,7 +162,7 @@ metrics! {
         "Workers that did not answer this scrape in time; their numbers are older.";
     RELOADS = Counter "ringress_config_reloads_total",
         "Configurations read, by result.";
-    OBJECTS_REFUSED_TOTAL = Counter "ringress_config_objects_refused_total",
+    OBJECT_REFUSALS = Counter "ringress_config_object_refusals_total",
         "Objects refused, counted at each reload.";
     OBJECTS_REFUSED = Gauge "ringress_config_objects_refused",
         "Objects whose newest version is refused now.";
@@ -171,6 +198,54 @@ metrics! {
         "Spans dropped because the collector was away, too slow, or refused them.";
     TRACE_EXPORT_FAILURES = Counter "ringress_trace_export_failures_total",
         "Tries to send spans to the collector that failed.";
+
+    WORKER_CPU = Counter "ringress_worker_cpu_seconds_total",
+        "CPU time that the worker's thread has used.";
+    WORKER_BUSY = Gauge "ringress_worker_busy_ratio",
+        "Share of the last second or so in which the worker's thread had a core.";
+    RING_SUBMISSIONS = Counter "ringress_worker_io_uring_submissions_total",
+        "Operations given to the worker's ring; absent with epoll.";
+    RING_COMPLETIONS = Counter "ringress_worker_io_uring_completions_total",
+        "Completions that the worker's ring has brought; absent with epoll.";
+
+    CLUSTER_REQUESTS_ACTIVE = Gauge "ringress_cluster_requests_active",
+        "Requests and TCP connections that the endpoints of a cluster serve now, as of the last second.";
+    CLUSTER_IDLE = Gauge "ringress_cluster_connections_idle",
+        "HTTP/1 connections to a cluster that are kept for the next request, as of the last second.";
+    CLUSTER_HTTP2 = Gauge "ringress_cluster_http2_connections",
+        "HTTP/2 connections to a cluster, as of the last second.";
+    CLUSTER_EJECTED = Gauge "ringress_cluster_endpoints_ejected",
+        "Endpoints of a cluster that outlier detection keeps out now.";
+
+    PROCESS_CPU = Counter "process_cpu_seconds_total", "CPU time that the process has used.";
+    PROCESS_START = Gauge "process_start_time_seconds",
+        "When the process started, seconds since the Unix epoch.";
+    PROCESS_RESIDENT = Gauge "process_resident_memory_bytes", "Memory of the process in RAM.";
+    PROCESS_VIRTUAL = Gauge "process_virtual_memory_bytes", "Address space of the process.";
+    PROCESS_THREADS = Gauge "process_threads", "Threads of the process.";
+    PROCESS_FDS = Gauge "process_open_fds", "File descriptors that are open.";
+    PROCESS_FDS_MAX = Gauge "process_max_fds", "File descriptors that may be open.";
+}
+
+metrics! {
+    ENVOY, "Families under Envoy's names, shown with `--envoy-metrics`.":
+    ENVOY_UPTIME = Gauge "envoy_server_uptime", "Seconds since the process started.";
+    ENVOY_LIVE = Gauge "envoy_server_live", "1 while requests are served.";
+    ENVOY_CONCURRENCY = Gauge "envoy_server_concurrency", "Worker threads.";
+    ENVOY_DOWNSTREAM_ACTIVE = Gauge "envoy_listener_downstream_cx_active",
+        "Downstream connections open.";
+    ENVOY_DOWNSTREAM_TOTAL = Counter "envoy_listener_downstream_cx_total",
+        "Downstream connections accepted.";
+    ENVOY_DOWNSTREAM_REQUESTS = Untyped "envoy_listener_http_downstream_rq",
+        "Requests that ended.";
+    ENVOY_UPSTREAM_ACTIVE = Gauge "envoy_cluster_upstream_cx_active",
+        "Connections to a cluster that are open, as of the last second.";
+    ENVOY_UPSTREAM_REQUESTS_ACTIVE = Gauge "envoy_cluster_upstream_rq_active",
+        "Requests that the endpoints of a cluster serve now, as of the last second.";
+    ENVOY_UPSTREAM_REQUESTS = Counter "envoy_cluster_upstream_rq_total",
+        "Requests to a cluster that ended.";
+    ENVOY_EJECTIONS_ACTIVE = Gauge "envoy_cluster_outlier_detection_ejections_active",
+        "Endpoints of a cluster that outlier detection keeps out now.";
 }
 
 #[cfg(test)]
@@ -178,8 +253,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_name_is_documented() {
+        let text = include_str!("../../docs/observability.md");
+        for metric in ALL.iter().chain(ENVOY) {
+            let row =
+                format!("| `{}` | {} | {} |\n", metric.name, metric.kind.as_str(), metric.help);
+            assert!(text.contains(&row), "docs/observability.md lacks the row {row}");
+        }
+    }
+
+    #[test]
     fn names_follow_the_rules_of_prometheus() {
-        for (index, metric) in ALL.iter().enumerate() {
+        let every: Vec<Metric> = ALL.iter().chain(ENVOY).copied().collect();
+        for (index, metric) in every.iter().enumerate() {
             assert!(
                 metric
                     .name
@@ -194,8 +280,14 @@ mod tests {
                 "{}",
                 metric.name
             );
-            assert!(metric.help.ends_with('.') && !metric.help.contains(['\n', '\\']));
-            assert!(ALL[..index].iter().all(|other| other.name != metric.name), "{}", metric.name);
+            assert!(metric.help.ends_with('.') && !metric.help.contains(['\n', '\\', '"']));
+            // OpenMetrics tells families apart without `_total`.
+            let before = &every[..index];
+            assert!(
+                before.iter().all(|other| other.family() != metric.family()),
+                "{}",
+                metric.name
+            );
         }
     }
 }

@@ -67,7 +67,7 @@ impl Buckets {
         self.sum = self.sum.wrapping_add(value);
     }
 
-    fn add(&mut self, other: &Buckets) {
+    pub(super) fn add(&mut self, other: &Buckets) {
         for (sum, count) in self.counts.iter_mut().zip(&other.counts) {
             *sum += count;
         }
@@ -93,7 +93,8 @@ pub struct Series {
 }
 
 impl Series {
-    fn add(&mut self, other: &Series) {
+    /// Add the counts of `other`.
+    pub(super) fn add(&mut self, other: &Series) {
         self.requests += other.requests;
         self.duration_us.add(&other.duration_us);
         self.request_bytes.add(&other.request_bytes);

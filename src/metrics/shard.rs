@@ -7,6 +7,7 @@ use hdrhistogram::{Counter, Histogram};
 use crate::ids::{MetricSlot, WorkerId};
 use crate::stream_info::{ResponseFlags, StreamInfo};
 
+use super::cluster_gauges::{ClusterGauges, ClusterTable};
 use super::counters::{WorkerCounters, WorkerGauges};
 use super::exemplars::RecentExemplars;
 use super::series::SeriesTable;
@@ -63,6 +64,9 @@ pub struct MetricsShard {
     pub(super) series: SeriesTable,
     pub(super) tcp: TcpSeriesTable,
     pub(super) exemplars: RecentExemplars,
+    /// What the last look at the clusters found, if there was one since the last hand-over.
+    pub(super) clusters: ClusterTable,
+    pub(super) clusters_are_new: bool,
     /// Index: `HistogramSlot`.
     pub(super) routes: Vec<Option<RouteNumbers>>,
     pub(super) changed_routes: Vec<u32>,
@@ -78,6 +82,8 @@ impl MetricsShard {
             series: SeriesTable::default(),
             tcp: TcpSeriesTable::default(),
             exemplars: RecentExemplars::default(),
+            clusters: ClusterTable::default(),
+            clusters_are_new: false,
             routes: Vec::new(),
             changed_routes: Vec::new(),
         })
@@ -151,6 +157,16 @@ impl WorkerMetrics {
     #[inline]
     pub fn record_tcp(&self, slot: MetricSlot, flags: ResponseFlags, counts: &TcpSeries) {
         self.0.borrow_mut().tcp.add(slot, flags, counts);
+    }
+
+    /// Put down what is open to each cluster of the snapshot of this generation, in the order of their
+    /// ids. Allocates only when there are more clusters than before.
+    pub fn look_at_clusters(&self, generation: u64, clusters: impl Iterator<Item = ClusterGauges>) {
+        let mut shard = self.0.borrow_mut();
+        shard.clusters.generation = generation;
+        shard.clusters.clusters.clear();
+        shard.clusters.clusters.extend(clusters);
+        shard.clusters_are_new = true;
     }
 
     /// Change counters and gauges; `change` must not call back into this object.

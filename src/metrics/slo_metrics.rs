@@ -1,37 +1,45 @@
 //! Objectives as metrics.
 
-use std::fmt::Write;
-
 use super::names::{self, Metric};
-use super::prometheus::{head, label};
 use super::slo::{BURN_WINDOWS, SloBook, Tracked};
+use super::text::{Writer, label};
 
-/// Append the families of all objectives; nothing without any.
-pub(super) fn render(out: &mut String, book: &SloBook) {
+/// A family with its samples: labels, and the value.
+pub(super) type SloFamily = (Metric, Vec<(String, f64)>);
+
+/// The families of all objectives; nothing without any.
+pub(super) fn families(book: &SloBook) -> Vec<SloFamily> {
     let objectives: Vec<(String, &Tracked)> =
         book.objectives().iter().map(|tracked| (labels(tracked), tracked)).collect();
     if objectives.is_empty() {
-        return;
+        return Vec::new();
     }
-    let mut family = |metric: Metric, read: fn(&Tracked) -> Option<f64>| {
-        head(out, metric);
-        for (labels, tracked) in &objectives {
-            if let Some(value) = read(tracked) {
-                let _ = writeln!(out, "{}{{{labels}}} {value}", metric.name);
-            }
-        }
+    let family = |metric: Metric, read: fn(&Tracked) -> Option<f64>| -> SloFamily {
+        let values = objectives.iter().map(|(labels, tracked)| (labels, read(tracked)));
+        (metric, values.filter_map(|(labels, value)| Some((labels.clone(), value?))).collect())
     };
-    family(names::SLO_OBJECTIVE, |tracked| Some(tracked.objective().share()));
-    family(names::SLO_GOOD, |tracked| Some(tracked.sums().good as f64));
-    family(names::SLO_EVENTS, |tracked| Some(tracked.sums().total as f64));
-    family(names::SLO_BUDGET, Tracked::budget_remaining);
-    head(out, names::SLO_BURN_RATE);
-    for (labels, tracked) in &objectives {
-        for (window, seconds) in BURN_WINDOWS {
-            if let Some(rate) = tracked.burn_rate(seconds) {
-                let name = names::SLO_BURN_RATE.name;
-                let _ = writeln!(out, "{name}{{{labels},window=\"{window}\"}} {rate}");
-            }
+    let burns = objectives.iter().flat_map(|(labels, tracked)| {
+        BURN_WINDOWS.into_iter().filter_map(move |(window, seconds)| {
+            let mut labels = labels.clone();
+            label(&mut labels, "window", window);
+            Some((labels, tracked.burn_rate(seconds)?))
+        })
+    });
+    vec![
+        family(names::SLO_OBJECTIVE, |tracked| Some(tracked.objective().share())),
+        family(names::SLO_GOOD, |tracked| Some(tracked.sums().good as f64)),
+        family(names::SLO_EVENTS, |tracked| Some(tracked.sums().total as f64)),
+        family(names::SLO_BUDGET, Tracked::budget_remaining),
+        (names::SLO_BURN_RATE, burns.collect()),
+    ]
+}
+
+/// Write them.
+pub(super) fn write(writer: &mut Writer, families: &[SloFamily]) {
+    for (metric, samples) in families {
+        writer.head(*metric);
+        for (labels, value) in samples {
+            writer.fraction(metric.name, labels.as_bytes(), *value);
         }
     }
 }

@@ -13,10 +13,12 @@ use crate::ids::WorkerId;
 
 use super::control_stats::ControlStats;
 use super::labels::{HistogramKey, LabelTable, SharedLabels, SourceLabels};
-use super::prometheus;
+use super::overrides::MetricOverrides;
+use super::reading::Reading;
 use super::shard::{MetricsShard, WorkerMetrics};
 use super::slo::{Objective, SloBook};
 use super::totals::Totals;
+use super::usage::{UsageProbe, UsageTable};
 
 /// What a worker gets asked: its shard for this empty one.
 #[derive(Debug)]
@@ -89,6 +91,8 @@ pub struct Collected<'a> {
     pub control: &'a ControlStats,
     /// What was promised, and what was kept of it.
     pub slos: &'a SloBook,
+    /// What the workers use of the machine.
+    pub usage: &'a UsageTable,
     /// The version.
     pub version: &'a str,
     /// Registered workers.
@@ -101,10 +105,12 @@ type Job = Box<dyn FnOnce(&Collected<'_>) + Send>;
 
 enum Message {
     Register(WorkerId, Box<dyn ShardSource>),
+    Observe(WorkerId, UsageProbe),
     Shard { shard: Box<MetricsShard>, answered: bool },
     Final(Box<MetricsShard>),
     Collect { timeout: Duration, job: Job },
     Objectives(Arc<[Objective]>),
+    Overrides(MetricOverrides),
     Stop,
 }
 
@@ -131,6 +137,7 @@ impl StatsThread {
                 step_began: Instant::now(),
                 step_ends: None,
                 slos: SloBook::default(),
+                usage: UsageTable::default(),
             }
             .run(&receiver);
         })?;
@@ -162,6 +169,11 @@ impl StatsHandle {
         let _ = self.sender.send(Message::Register(worker, source));
     }
 
+    /// From now on ask `probe` for what this worker uses, on the stats thread.
+    pub fn observe_worker(&self, worker: WorkerId, probe: UsageProbe) {
+        let _ = self.sender.send(Message::Observe(worker, probe));
+    }
+
     /// The last numbers of a worker that ends.
     pub fn deposit(&self, shard: Box<MetricsShard>) {
         let _ = self.sender.send(Message::Final(shard));
@@ -178,9 +190,15 @@ impl StatsHandle {
         let _ = self.sender.send(Message::Objectives(objectives));
     }
 
-    /// Everything as Prometheus text, given to `done`; see [`StatsHandle::collect`].
-    pub fn scrape(&self, timeout: Duration, done: impl FnOnce(String) + Send + 'static) {
-        self.collect(timeout, |collected| done(prometheus::render(collected)));
+    /// From now on show Istio's metrics so, until the next call.
+    pub fn set_overrides(&self, overrides: MetricOverrides) {
+        let _ = self.sender.send(Message::Overrides(overrides));
+    }
+
+    /// A copy of everything, given to `done`; see [`StatsHandle::collect`]. Its text is not written on
+    /// the stats thread.
+    pub fn scrape(&self, timeout: Duration, done: impl FnOnce(Reading) + Send + 'static) {
+        self.collect(timeout, |collected| done(Reading::of(collected)));
     }
 
     /// The latency histograms, given to `done`; see [`StatsHandle::collect`].
@@ -240,6 +258,7 @@ struct State {
     /// The round that ends it, and when that began.
     step_ends: Option<(u64, Instant, SystemTime)>,
     slos: SloBook,
+    usage: UsageTable,
 }
 
 impl State {
@@ -252,6 +271,7 @@ impl State {
                 self.end_step();
                 self.begin_round();
                 self.step_ends = Some((self.round, now, SystemTime::now()));
+                self.usage.refresh(now);
                 next_round = now + self.options.interval;
             }
             if self.step_ends.is_some_and(|(round, ..)| round <= self.ended_round()) {
@@ -281,6 +301,7 @@ impl State {
                     answered: self.round,
                 });
             }
+            Message::Observe(id, probe) => self.usage.register(id, probe, Instant::now()),
             Message::Shard { mut shard, answered } => {
                 if answered {
                     self.totals.absorb(&mut shard);
@@ -304,6 +325,11 @@ impl State {
                 self.jobs.push(OpenJob { round: self.round, deadline, job });
             }
             Message::Objectives(objectives) => self.slos.set(&objectives),
+            Message::Overrides(overrides) => {
+                let mut labels =
+                    self.options.labels.write().unwrap_or_else(PoisonError::into_inner);
+                labels.set_overrides(overrides);
+            }
             Message::Stop => {}
         }
     }
@@ -350,6 +376,7 @@ impl State {
                 source: &self.options.source,
                 control: &self.options.control,
                 slos: &self.slos,
+                usage: &self.usage,
                 version: &self.options.version,
                 workers: self.workers.len(),
                 silent_workers: silent,

@@ -17,7 +17,8 @@ pub struct TcpSeries {
 }
 
 impl TcpSeries {
-    fn add(&mut self, other: &TcpSeries) {
+    /// Add the counts of `other`.
+    pub(super) fn add(&mut self, other: &TcpSeries) {
         self.opened += other.opened;
         self.closed += other.closed;
         self.received_bytes += other.received_bytes;

@@ -4,8 +4,10 @@ use hdrhistogram::Histogram;
 
 use crate::ids::{HistogramSlot, MetricSlot, WorkerId};
 
+use super::cluster_gauges::ClusterTable;
 use super::counters::{WorkerCounters, WorkerGauges};
-use super::exemplars::{Exemplar, Exemplars};
+use super::exemplar::Exemplar;
+use super::exemplars::Exemplars;
 use super::history::History;
 use super::labels::{HistogramKey, LabelTable};
 use super::series::{SeriesKey, SeriesTable};
@@ -23,6 +25,8 @@ pub struct Totals {
     pub counters: WorkerCounters,
     exemplars: Exemplars,
     workers: Vec<(WorkerId, WorkerGauges)>,
+    /// In the order of `workers`.
+    clusters: Vec<ClusterTable>,
     histograms: Vec<Option<Histogram<u64>>>,
     /// The same requests by time.
     pub history: History,
@@ -40,7 +44,7 @@ impl Totals {
         shard.tcp.drain_into(&mut self.tcp);
         self.exemplars.absorb(&mut shard.exemplars);
         self.counters.add(&std::mem::take(&mut shard.counters));
-        self.set_gauges(shard.worker(), shard.gauges);
+        self.set_gauges(shard);
         if self.histograms.len() < shard.routes.len() {
             self.histograms.resize_with(shard.routes.len(), || None);
         }
@@ -65,11 +69,40 @@ impl Totals {
         self.exemplars.get(slot, key, bucket)
     }
 
-    fn set_gauges(&mut self, worker: WorkerId, gauges: WorkerGauges) {
-        match self.workers.binary_search_by_key(&worker, |(id, _)| *id) {
-            Ok(index) => self.workers[index].1 = gauges,
-            Err(index) => self.workers.insert(index, (worker, gauges)),
+    fn set_gauges(&mut self, shard: &mut MetricsShard) {
+        let (worker, gauges) = (shard.worker(), shard.gauges);
+        let index = match self.workers.binary_search_by_key(&worker, |(id, _)| *id) {
+            Ok(index) => {
+                self.workers[index].1 = gauges;
+                index
+            }
+            Err(index) => {
+                self.workers.insert(index, (worker, gauges));
+                self.clusters.insert(index, ClusterTable::default());
+                index
+            }
+        };
+        // The worker looks once a second, and shards come more often when somebody scrapes.
+        if std::mem::take(&mut shard.clusters_are_new) {
+            std::mem::swap(&mut self.clusters[index], &mut shard.clusters);
         }
+    }
+
+    /// What each worker has open to its clusters, in the order of [`Totals::gauges`].
+    pub fn cluster_tables(&self) -> &[ClusterTable] {
+        &self.clusters
+    }
+
+    /// How many requests each latency histogram has, with what it measures.
+    pub fn histogram_counts<'l>(
+        &self,
+        labels: &'l LabelTable,
+    ) -> impl Iterator<Item = (&'l HistogramKey, u64)> {
+        let slots = self.histograms.iter().enumerate();
+        slots.filter_map(|(slot, histogram)| {
+            let key = labels.histogram_key(HistogramSlot(slot as u32));
+            Some((key, histogram.as_ref()?.len()))
+        })
     }
 
     /// The gauges of each worker, ordered by worker.

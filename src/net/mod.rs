@@ -18,6 +18,7 @@ pub mod runtime;
 pub mod splice;
 pub mod stream;
 pub mod ticker;
+pub mod usage;
 
 pub use buffer::{Buffer, BufferPool};
 pub use connect::TcpKeepalive;

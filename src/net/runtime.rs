@@ -8,6 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use monoio::time::TimeDriver;
 use monoio::{FusionRuntime, IoUringDriver, LegacyDriver, RuntimeBuilder};
 
+use super::usage::MakingRing;
+
 /// Submission entries of a worker's ring; the completion queue has four times as many.
 const RING_ENTRIES: u32 = 4096;
 
@@ -44,6 +46,7 @@ impl RingFlags {
 
     /// Try to make a ring with these flags as a worker would, and drop it.
     pub fn probe(self) -> io::Result<()> {
+        let _alone = MakingRing::begin();
         self.builder().build(RING_ENTRIES).map(drop)
     }
 }
@@ -95,7 +98,11 @@ impl Driver {
             return Ok((Driver::Epoll, None));
         }
         let mut refusal = io::Error::from(io::ErrorKind::Unsupported);
-        if monoio::utils::detect_uring() {
+        let detected = {
+            let _alone = MakingRing::begin();
+            monoio::utils::detect_uring()
+        };
+        if detected {
             for flags in RingFlags::ALL {
                 match flags.probe() {
                     Ok(()) => return Ok((Driver::IoUring(flags), None)),
@@ -129,6 +136,7 @@ pub enum RuntimeError {
 pub fn run<T>(driver: Driver, main: impl Future<Output = T>) -> Result<T, RuntimeError> {
     type Ring = TimeDriver<IoUringDriver>;
     type Epoll = TimeDriver<LegacyDriver>;
+    let making = MakingRing::begin();
     let runtime: FusionRuntime<Ring, Epoll> = match driver {
         Driver::IoUring(flags) => RuntimeBuilder::<IoUringDriver>::new()
             .with_entries(RING_ENTRIES)
@@ -143,6 +151,7 @@ pub fn run<T>(driver: Driver, main: impl Future<Output = T>) -> Result<T, Runtim
             .map_err(RuntimeError::Build)?
             .into(),
     };
+    making.end();
     let mut runtime = ManuallyDrop::new(runtime);
     catch_unwind(AssertUnwindSafe(|| runtime.block_on(main))).map_err(|payload| {
         let message = payload

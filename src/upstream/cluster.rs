@@ -10,6 +10,7 @@ use super::pool::EndpointPool;
 use super::selection::{EndpointState, Pick, Selection};
 use super::shared::{SharedCluster, SharedClusters};
 use crate::ids::ClusterId;
+use crate::metrics::ClusterGauges;
 use crate::snapshot::{Cluster, HashTable, Snapshot, Warmup};
 
 /// One cluster on one worker.
@@ -106,6 +107,26 @@ impl ClusterState {
     #[inline]
     pub fn shared(&self) -> Option<&Arc<SharedCluster>> {
         self.shared.as_ref()
+    }
+
+    /// What is open to it now, on this worker.
+    pub fn gauges(&self) -> ClusterGauges {
+        let mut gauges = ClusterGauges::default();
+        for pool in &self.pools {
+            let active = u64::from(pool.active_requests());
+            let http2 = pool.http2().open_count() as u64;
+            gauges.requests_active += active;
+            gauges.idle += pool.idle_connections() as u64;
+            gauges.http2 += http2;
+            if http2 > 0 {
+                gauges.http2_requests += active;
+            }
+        }
+        if let Some(detector) = self.shared.as_ref().and_then(|shared| shared.detector.as_ref()) {
+            let positions = 0..self.pools.len();
+            gauges.ejected = positions.filter(|at| detector.is_ejected(*at)).count() as u64;
+        }
+        gauges
     }
 
     /// The pools, in the order of the cluster's endpoints.

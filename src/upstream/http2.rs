@@ -284,6 +284,11 @@ impl Http2Connections {
         !closed.is_empty()
     }
 
+    /// How many are open.
+    pub fn open_count(&self) -> usize {
+        self.open.borrow().len()
+    }
+
     /// Forget all; they end when their requests do.
     pub fn retire(&self) {
         let open = std::mem::take(&mut *self.open.borrow_mut());

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -18,10 +18,11 @@ use crate::net::listener::Listener;
 use crate::net::oneshot;
 use crate::net::runtime::{self, Driver, RuntimeError};
 use crate::net::ticker::Ticker;
+use crate::net::usage::ThreadHandle;
 use crate::proxy::{ChainSlots, ListenerSlot, Replica, WorkerContext};
 use crate::snapshot::Snapshot;
 use crate::trace::Tracer;
-use crate::upstream::{ClusterStates, SharedClusters};
+use crate::upstream::{ClusterState, ClusterStates, SharedClusters};
 
 /// Access log lines wait at most this long on the worker.
 const TICK: Duration = Duration::from_millis(100);
@@ -48,6 +49,8 @@ pub struct WorkerConfig {
     pub tracer: Option<Tracer>,
     /// Where it reports.
     pub events: mpsc::Sender<WorkerEvent>,
+    /// Where it says by what its use of the machine can be followed, before it serves anything.
+    pub thread: Arc<OnceLock<ThreadHandle>>,
 }
 
 /// Start a worker. It accepts nothing before its first [`Command::Publish`].
@@ -87,7 +90,12 @@ struct Listeners {
 }
 
 async fn worker(config: WorkerConfig, mailbox: Mailbox) -> io::Result<usize> {
-    let WorkerConfig { id, driver, connections_max, access_log, tracer, events, .. } = config;
+    let WorkerConfig { id, driver, connections_max, access_log, tracer, events, thread, .. } =
+        config;
+    if let Some(handle) = ThreadHandle::current() {
+        // Nobody else sets it.
+        let _ = thread.set(handle);
+    }
     let context = WorkerContext::new(id, driver, access_log);
     context.tracer.replace(tracer);
     let listeners = Rc::new(RefCell::new(Listeners::default()));
@@ -302,7 +310,8 @@ async fn tick(context: Rc<WorkerContext>) {
     }
 }
 
-/// Close idle connections whose time is over, bring ejected endpoints back, let new ones warm up.
+/// Close idle connections whose time is over, bring ejected endpoints back, let new ones warm up; then
+/// put down what is open.
 fn sweep_upstreams(context: &WorkerContext) {
     let replica = Rc::clone(&context.replica.borrow());
     let now = Instant::now();
@@ -329,4 +338,6 @@ fn sweep_upstreams(context: &WorkerContext) {
         counters.upstream_closed_idle += closed_by_upstream;
         gauges.upstream_idle -= gone;
     });
+    let clusters = replica.clusters.iter().map(ClusterState::gauges);
+    context.metrics.look_at_clusters(replica.snapshot.generation, clusters);
 }

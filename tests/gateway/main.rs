@@ -12,8 +12,9 @@
 //! TLS of clients → `tls` (which server, whose certificate), `tls_settings` (what it is made of),
 //! `tls_clients` (whose certificate of theirs is good), `tls_handshakes` (what does not come), `tls_routes`, `tls_http2`, `tls_drain`, `websocket_tls`, `curl`; TLS to upstreams →
 //! `upstream_tls`, `upstream_tls_settings`; the life of the process → `lifecycle`, `reload`, and what a reload
-//! leaves alone → `undisturbed`; trace contexts and spans → `traces`; what the live pages and `top` show → `live`,
-//! the page for browsers → `dashboard`, objectives → `slo`. No test asserts a time.
+//! leaves alone → `undisturbed`; trace contexts and spans → `traces`; what is counted → `observability`, `exposition`,
+//! and what is asked of it → `dashboards`; what the live pages and `top` show → `live`, the page for browsers →
+//! `dashboard`, objectives → `slo`. No test asserts a time.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` says what modules share")]
 
@@ -29,10 +30,12 @@ mod connections;
 mod credentials;
 mod curl;
 mod dashboard;
+mod dashboards;
 mod demo;
 mod diff;
 mod dns;
 mod explain;
+mod exposition;
 mod framing;
 mod framing_mutations;
 mod grpc;

@@ -124,7 +124,7 @@ fn a_bad_version_is_refused_alone(bad: &str, printed: &str, code: &str) {
     assert_eq!(state(&gateway, "VirtualService", "a"), kept);
     let metrics = gateway.metrics();
     assert_eq!(metrics.sum("ringress_config_objects_refused", &[]), 1.0);
-    assert!(metrics.sum("ringress_config_objects_refused_total", &[]) >= 1.0);
+    assert!(metrics.sum("ringress_config_object_refusals_total", &[]) >= 1.0);
 
     reloads(&gateway, || gateway.write("b.yaml", &routes("b", "b.com", "two")));
     assert_eq!((get(&gateway, "a.com"), get(&gateway, "b.com")), (ok("one"), ok("two")));

@@ -5,7 +5,8 @@ use crate::admin::report::{
 use crate::admin::{AdminConfig, ReadinessFlag, ServerInfo, StatusCell};
 use crate::ids::{ClusterId, HistogramSlot, MetricSlot, WorkerId};
 use crate::metrics::{
-    LabelTable, MetricLabels, MetricsShard, SourceLabels, StatsOptions, StatsThread,
+    Format, HistogramKey, LabelTable, MetricLabels, MetricsShard, SourceLabels, StatsOptions,
+    StatsThread,
 };
 use crate::snapshot::{
     Cluster, Destination, Endpoint, Forward, Listener, LoadBalancerPolicy, Route, RouteAction,
@@ -16,6 +17,7 @@ use serde_json::Value;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 struct Server {
     state: AdminState,
@@ -49,6 +51,7 @@ impl Server {
                 started: Instant::now(),
                 workers: 2,
                 io_driver: "io_uring".to_owned(),
+                envoy_metrics: false,
                 labels: vec![("istio".to_owned(), "ingressgateway".to_owned())],
             }),
         };
@@ -252,7 +255,7 @@ async fn statistics_pages_show_what_workers_counted() {
 
     for role in [AdminRole::Admin, AdminRole::Stats, AdminRole::Prometheus] {
         let (status, content_type, text) = server.get(role, "/stats/prometheus").await;
-        assert_eq!((status, content_type.as_str()), (200, prometheus::CONTENT_TYPE));
+        assert_eq!((status, content_type.as_str()), (200, Format::Prometheus.content_type()));
         let line = text.lines().find(|line| line.starts_with("istio_requests_total{")).unwrap();
         assert!(line.contains("destination_service=\"hello.default.svc.cluster.local\""));
         assert!(line.ends_with(" 100"), "{line}");

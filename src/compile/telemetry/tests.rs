@@ -14,7 +14,7 @@ fn policy(namespace: &str, telemetries: &[(&str, &str, &str)]) -> TelemetryPolic
         ("istio".to_owned(), "ingressgateway".to_owned()),
         ("gateway.networking.k8s.io/gateway-name".to_owned(), "edge".to_owned()),
     ]);
-    compile(&resources(&text), &labels, namespace)
+    compile(&resources(&text), &labels, namespace, &TelemetryPolicy::default())
 }
 
 fn log(namespace: &str, telemetries: &[(&str, &str, &str)]) -> (LogSwitch, Option<String>) {

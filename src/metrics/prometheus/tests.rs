@@ -1,7 +1,14 @@
 use super::*;
+use crate::ids::MetricSlot;
 use crate::ids::WorkerId;
 use crate::metrics::labels::{LabelTable, MetricLabels};
-use crate::metrics::{ControlStats, MetricsShard, Totals};
+use crate::metrics::overrides::{FamilyOverride, MetricOverrides, TagOverride};
+use crate::metrics::stats_thread::Collected;
+use crate::metrics::usage::UsageTable;
+use crate::metrics::{
+    ClusterGauges, ClusterTable, ControlStats, MetricsShard, ProcessUsage, RingUsage, SourceLabels,
+    TcpSeries, Totals, WorkerUsage, names,
+};
 use crate::stream_info::{ResponseFlags, StreamInfo};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -37,7 +44,7 @@ fn parse(text: &str) -> (BTreeMap<String, String>, Vec<Sample>) {
             let name = help.split(' ').next().unwrap();
             let kind = lines.next().unwrap();
             let kind = kind.strip_prefix(&format!("# TYPE {name} ")).expect("TYPE after HELP");
-            assert!(["counter", "gauge", "histogram"].contains(&kind));
+            assert!(["counter", "gauge", "histogram", "untyped"].contains(&kind));
             assert!(kinds.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} twice");
             family = name.to_owned();
             continue;
@@ -94,8 +101,13 @@ fn parse_sample(line: &str) -> Sample {
     Sample { name: name.to_owned(), labels, value }
 }
 
-fn rendered() -> String {
+fn reading() -> Reading {
+    reading_with(MetricOverrides::default())
+}
+
+fn reading_with(overrides: MetricOverrides) -> Reading {
     let mut table = LabelTable::new();
+    table.set_overrides(overrides);
     let mut labels = MetricLabels::of_service("hello.default.svc.cluster.local", "hello");
     labels.destination_app = "a \"quoted\"\n\\app\\".to_owned();
     let hello = table.metric_slot(&labels);
@@ -105,6 +117,9 @@ fn rendered() -> String {
     info.flags = ResponseFlags::NO_ROUTE_FOUND;
     shard.record_request(&info);
     info.metric_slot = hello;
+    info.trace_id = [0x11; 16];
+    info.span_id = [0x22; 8];
+    info.started_unix_us = 1_795_000_000_498_000;
     info.flags = ResponseFlags::NONE;
     info.response_code = 200;
     for (duration_us, bytes) in
@@ -113,29 +128,61 @@ fn rendered() -> String {
         info.duration_us = duration_us;
         info.request_bytes = bytes;
         info.response_bytes = bytes;
+        // One of them is traced.
+        info.trace_sampled = duration_us == 2_000;
         shard.record_request(&info);
     }
+    info.trace_sampled = false;
     info.grpc = true;
     info.grpc_status = Some(14);
     shard.record_request(&info);
     let tcp = TcpSeries { opened: 3, closed: 2, received_bytes: 10, sent_bytes: 20 };
     shard.tcp.add(hello, ResponseFlags::NONE, &tcp);
+    shard.clusters = ClusterTable {
+        generation: 9,
+        clusters: vec![ClusterGauges { requests_active: 4, idle: 3, ..ClusterGauges::default() }],
+    };
+    shard.clusters_are_new = true;
     shard.counters.downstream_idle_timeouts = 3;
     shard.gauges.requests_active = 5;
     let mut totals = Totals::new();
     totals.absorb(&mut shard);
     let control = ControlStats::default();
     control.reload_succeeded(9, 2);
-    render(&Collected {
+    let mut usage = UsageTable::default();
+    let ring = Some(RingUsage { submissions: 12, completions: 11 });
+    let used = WorkerUsage { cpu: Duration::from_millis(1250), ring };
+    usage.register(WorkerId(1), Box::new(move || Some(used)), Instant::now());
+    let mut reading = Reading::of(&Collected {
         totals: &totals,
         labels: &table,
         source: &SourceLabels::default(),
         control: &control,
         slos: &crate::metrics::slo::SloBook::default(),
+        usage: &usage,
         version: "1.2.3",
         workers: 2,
         silent_workers: 1,
-    })
+    });
+    reading.name_clusters(9, ["outbound|80||hello".to_owned()].into_iter());
+    reading.set_process(ProcessUsage {
+        cpu: Duration::from_micros(1),
+        started_unix_ms: 1_795_000_000_125,
+        resident_bytes: 1 << 40,
+        ..ProcessUsage::default()
+    });
+    reading
+}
+
+fn text_of(exposition: Exposition) -> String {
+    let pieces: Vec<Vec<u8>> = exposition.collect();
+    assert!(pieces.iter().all(|piece| piece.ends_with(b"\n")));
+    String::from_utf8(pieces.concat()).unwrap()
+}
+
+fn rendered() -> String {
+    let exposition = Exposition::new(reading(), Format::Prometheus);
+    text_of(exposition.with_envoy_names(Duration::from_secs(61)))
 }
 
 const ISTIO_LABELS: [&str; 25] = [
@@ -312,7 +359,183 @@ fn our_own_numbers_are_shown() {
     assert_eq!(value("ringress_config_objects_refused", None), 2.0);
     assert_eq!(value("ringress_config_reloads_total", Some(("result", "success"))), 1.0);
     assert_eq!(value("ringress_workers_silent", None), 1.0);
-    for metric in names::ALL {
+    assert_eq!(value("ringress_worker_cpu_seconds_total", Some(("worker", "1"))), 1.25);
+    assert_eq!(value("ringress_worker_io_uring_submissions_total", None), 12.0);
+    assert_eq!(value("ringress_cluster_requests_active", None), 4.0);
+    assert_eq!(value("process_start_time_seconds", None), 1_795_000_000.125);
+    assert_eq!(value("process_cpu_seconds_total", None), 0.000_001);
+    assert_eq!(value("process_resident_memory_bytes", None), (1_u64 << 40) as f64);
+    let cluster = Some(("envoy_cluster_name", "outbound|80||hello"));
+    assert_eq!(value("envoy_cluster_upstream_cx_active", cluster), 7.0);
+    assert_eq!(value("envoy_listener_http_downstream_rq", None), 6.0);
+    assert_eq!(value("envoy_server_uptime", None), 61.0);
+    for metric in names::ALL.iter().chain(names::ENVOY) {
         assert_eq!(kinds.get(metric.name).map(String::as_str), Some(metric.kind.as_str()));
     }
+}
+
+#[test]
+fn envoys_names_are_not_shown_unless_asked_for() {
+    let text = text_of(Exposition::new(reading(), Format::Prometheus));
+    assert!(!text.contains("envoy_"), "{text}");
+}
+
+/// Both formats say the same: samples and values, but for how bounds are written.
+#[test]
+fn openmetrics_has_the_same_samples() {
+    let exposition = Exposition::new(reading(), Format::OpenMetrics);
+    let open = text_of(exposition.with_envoy_names(Duration::from_secs(61)));
+    let lines = |text: &str| -> BTreeMap<String, f64> {
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        samples
+            .map(|line| {
+                let sample = line.split(" # {").next().unwrap();
+                let sample = sample.replace(",grpc_response_status=\"\"", "");
+                let (series, value) = sample.rsplit_once(' ').unwrap();
+                let (name, bound) = match series.split_once(",le=\"") {
+                    Some((name, bound)) => (name, bound.trim_end_matches("\"}")),
+                    None => (series, ""),
+                };
+                let bound = bound.parse::<f64>().map(|bound| bound.to_string());
+                (format!("{name} {}", bound.unwrap_or_default()), value.parse().unwrap())
+            })
+            .collect()
+    };
+    let (open, text) = (lines(&open), lines(&rendered()));
+    assert!(text.len() > 250, "{}", text.len());
+    assert_eq!(open, text);
+}
+
+/// What the specification asks for, read by a parser that was written to it.
+#[test]
+fn openmetrics_is_clean() {
+    let exposition = Exposition::new(reading(), Format::OpenMetrics);
+    let text = text_of(exposition.with_envoy_names(Duration::from_secs(61)));
+    assert!(text.ends_with("# EOF\n"));
+    let parsed = openmetrics_parser::openmetrics::parse_openmetrics(&text)
+        .unwrap_or_else(|error| panic!("{error:?} in\n{text}"));
+    for metric in names::ALL.iter().chain(names::ENVOY) {
+        let family = parsed.families.get(metric.family());
+        let family = family.unwrap_or_else(|| panic!("{} is missing", metric.family()));
+        assert_eq!(family.unit, metric.unit().unwrap_or_default(), "{}", metric.name);
+        assert_eq!(family.help, metric.help);
+    }
+    let exemplars: Vec<&str> = text.lines().filter(|line| line.contains(" # {")).collect();
+    let [line] = exemplars[..] else { panic!("{exemplars:?}") };
+    assert!(line.starts_with("istio_request_duration_milliseconds_bucket{"), "{line}");
+    let expected = format!(
+        ",le=\"5.0\"}} 3 # {{trace_id=\"{}\",span_id=\"{}\"}} 2.000 1795000000.500",
+        "11".repeat(16),
+        "22".repeat(8)
+    );
+    assert!(line.ends_with(&expected), "{line}");
+    let plain = rendered();
+    assert!(!plain.contains(" # {"), "exemplars have no place in the older format");
+}
+
+fn changes(family: &str, disabled: bool, tags: &[(&str, TagOverride)]) -> (String, FamilyOverride) {
+    let tags = tags.iter().map(|(name, change)| ((*name).to_owned(), change.clone())).collect();
+    (family.to_owned(), FamilyOverride { disabled, tags })
+}
+
+#[test]
+fn telemetry_resources_disable_families_and_change_labels() {
+    let set = |value: &str| TagOverride::Set(value.to_owned());
+    let gone = ["response_code", "response_flags", "grpc_response_status", "request_protocol"];
+    let mut fewer: Vec<_> = gone.iter().map(|name| (*name, TagOverride::Remove)).collect();
+    // Of one value now, too: the series of all services become one.
+    fewer.extend(
+        LabelTable::new()
+            .labels(MetricSlot::UNKNOWN)
+            .pairs()
+            .iter()
+            .map(|(name, _)| (*name, TagOverride::Remove)),
+    );
+    let overrides = MetricOverrides(BTreeMap::from([
+        changes("istio_requests_total", false, &fewer),
+        changes("istio_request_duration_milliseconds", false, &fewer),
+        changes("istio_request_bytes", true, &[]),
+        changes(
+            "istio_response_bytes",
+            false,
+            &[
+                ("source_app", set("")),
+                ("destination_app", set("mine")),
+                ("team", set("a \"b\"")),
+                ("no-name", set("x")),
+                ("le", set("7")),
+            ],
+        ),
+        changes("istio_tcp_sent_bytes_total", true, &[]),
+        changes("istio_tcp_received_bytes_total", false, &[("reporter", TagOverride::Remove)]),
+        changes("istio_request_messages_total", false, &[("reporter", set("gateway"))]),
+    ]));
+    let text = text_of(Exposition::new(reading_with(overrides), Format::Prometheus));
+    let (kinds, samples) = parse(&text);
+    assert!(!kinds.contains_key("istio_request_bytes"));
+    assert!(!kinds.contains_key("istio_tcp_sent_bytes_total"));
+    assert!(kinds.contains_key("istio_tcp_connections_opened_total"));
+    let of = |name: &str| samples.iter().filter(|s| s.name == name).collect::<Vec<_>>();
+
+    let requests = of("istio_requests_total");
+    let [all] = requests[..] else { panic!("series that became equal are one: {requests:?}") };
+    assert_eq!(all.value, 6.0);
+    assert!(all.label("destination_service").is_none() && all.label("reporter").is_some());
+    let buckets = of("istio_request_duration_milliseconds_bucket");
+    assert_eq!(buckets.len(), 20);
+    // The 404 took no time; of hello's, 0.4 ms and 0.5 ms, 2 ms, and two hours twice.
+    let counts: Vec<f64> = buckets.iter().map(|bucket| bucket.value).collect();
+    assert_eq!((counts[0], counts[2], counts[18], counts[19]), (3.0, 4.0, 4.0, 6.0));
+    assert_eq!(of("istio_request_duration_milliseconds_count")[0].value, 6.0);
+
+    for sample in of("istio_response_bytes_bucket") {
+        assert_eq!(sample.label("source_app"), None);
+        assert_eq!(sample.label("destination_app"), Some("mine"));
+        assert_eq!(sample.label("team"), Some("a \"b\""));
+        assert_ne!(sample.label("le"), Some("7"));
+    }
+    assert!(!text.contains("no-name"));
+    assert_eq!(of("istio_tcp_received_bytes_total")[0].label("reporter"), None);
+    assert_eq!(of("istio_request_messages_total")[0].label("reporter"), Some("gateway"));
+}
+
+/// The labels of a family that nothing changes are written by other code than those of one with changes.
+#[test]
+fn a_change_of_nothing_changes_nothing() {
+    let plain = text_of(Exposition::new(reading(), Format::Prometheus));
+    let families = [
+        "istio_requests_total",
+        "istio_request_duration_milliseconds",
+        "istio_request_messages_total",
+        "istio_tcp_connections_closed_total",
+    ];
+    let no_such = [("nothing", TagOverride::Remove)];
+    let overrides = families.iter().map(|name| changes(name, false, &no_such)).collect();
+    let changed =
+        text_of(Exposition::new(reading_with(MetricOverrides(overrides)), Format::Prometheus));
+    let sorted = |text: &str| -> Vec<String> {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(&changed), sorted(&plain));
+}
+
+#[test]
+fn a_long_page_comes_in_pieces_and_loses_nothing() {
+    let mut reading = reading();
+    let one = reading.http[0].clone();
+    reading.http = vec![one; 100];
+    let pieces: Vec<Vec<u8>> = Exposition::new(reading, Format::Prometheus).collect();
+    assert!(pieces.len() > 20, "{}", pieces.len());
+    let (last, others) = pieces.split_last().unwrap();
+    assert!(!last.is_empty());
+    assert!(others.iter().all(|piece| piece.len() >= PIECE_BYTES && piece.ends_with(b"\n")));
+    assert!(others.iter().all(|piece| piece.len() <= PIECE_BYTES + PIECE_SLACK));
+    let text = String::from_utf8(pieces.concat()).unwrap();
+    let lines = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
+    assert_eq!(lines("istio_requests_total{"), 100);
+    assert_eq!(lines("istio_response_bytes_bucket{"), 2000);
+    assert_eq!(lines("# TYPE"), lines("# HELP"));
+    assert_eq!(lines("# TYPE istio_request_bytes "), 1);
 }

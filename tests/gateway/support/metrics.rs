@@ -23,6 +23,11 @@ impl Metrics {
         Metrics(lines.map(sample).collect())
     }
 
+    /// Every sample.
+    pub fn all(&self) -> &[Sample] {
+        &self.0
+    }
+
     /// The samples of a name whose labels include these.
     pub fn find(&self, name: &str, labels: &[(&str, &str)]) -> Vec<&Sample> {
         let fits = |sample: &&Sample| {
