@@ -219,6 +219,8 @@ fn publish(
         counters.snapshot_swaps += 1;
         gauges.generation = generation;
     });
+    // Makes the room that the look of every second needs.
+    look_at_clusters(context, &replica);
     Ok(())
 }
 
@@ -338,6 +340,11 @@ fn sweep_upstreams(context: &WorkerContext) {
         counters.upstream_closed_idle += closed_by_upstream;
         gauges.upstream_idle -= gone;
     });
+    look_at_clusters(context, &replica);
+}
+
+/// Put down what is open to each cluster.
+fn look_at_clusters(context: &WorkerContext, replica: &Replica) {
     let clusters = replica.clusters.iter().map(ClusterState::gauges);
     context.metrics.look_at_clusters(replica.snapshot.generation, clusters);
 }
