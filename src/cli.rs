@@ -9,6 +9,7 @@ mod explain;
 mod live;
 pub mod options;
 mod sarif;
+mod tap;
 
 use std::process::ExitCode;
 
@@ -41,6 +42,8 @@ enum Command {
     Explain(explain::ExplainOptions),
     /// Replay requests through two sets of manifests and say which would be answered differently.
     Diff(diff::DiffOptions),
+    /// Show requests of a running gateway as they pass.
+    Tap(tap::TapOptions),
     /// Look for what on this machine would slow the gateway down or stop it, and say what mends it.
     Doctor(doctor::DoctorOptions),
 }
@@ -64,6 +67,10 @@ pub fn main() -> ExitCode {
         Command::Diff(options) => {
             end_with_the_reader();
             diff::run(&options)
+        }
+        Command::Tap(options) => {
+            end_with_the_reader();
+            tap::run(&options)
         }
         Command::Doctor(options) => {
             end_with_the_reader();

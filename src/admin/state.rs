@@ -8,6 +8,7 @@ use crate::explain::ExplainService;
 use crate::metrics::StatsHandle;
 use crate::snapshot::Snapshot;
 
+use super::controls::Controls;
 use super::report::StatusReport;
 
 /// Should new connections come to this gateway?
@@ -105,4 +106,6 @@ pub struct AdminState {
     pub readiness: Arc<ReadinessFlag>,
     /// What never changes.
     pub info: Arc<ServerInfo>,
+    /// What the pages may change.
+    pub controls: Arc<Controls>,
 }

@@ -10,6 +10,7 @@ use httpdate::HttpDate;
 use super::downstream::DownstreamTable;
 use super::listener::ChainSlots;
 use super::scratch::Scratch;
+use super::tap::WorkerTaps;
 use crate::access_log::AccessLogSink;
 use crate::ids::WorkerId;
 use crate::metrics::{WorkerCounters, WorkerGauges, WorkerMetrics};
@@ -127,6 +128,8 @@ pub struct WorkerContext {
     pub metrics: WorkerMetrics,
     /// Where access log lines go; none when the log is off.
     pub access_log: RefCell<Option<AccessLogSink>>,
+    /// Who watches requests as they pass.
+    pub taps: WorkerTaps,
     /// Randomness for balancing and request ids (not for secrets).
     pub random: RefCell<fastrand::Rng>,
     /// The time.
@@ -176,6 +179,7 @@ impl WorkerContext {
             pipes: PipePool::default(),
             metrics: WorkerMetrics::new(id),
             access_log: RefCell::new(access_log),
+            taps: WorkerTaps::default(),
             random: RefCell::new(fastrand::Rng::new()),
             clock: WorkerClock::new(),
             downstreams: DownstreamTable::default(),
@@ -205,6 +209,12 @@ impl WorkerContext {
         if free.len() < FREE_SCRATCHES_MAX && bytes <= SCRATCH_BYTES_MAX {
             free.push(scratch);
         }
+    }
+
+    /// Are the fields of requests kept until they end, for those who show them?
+    #[inline]
+    pub fn keeps_fields(&self) -> bool {
+        self.taps.any() || self.access_log.borrow().is_some()
     }
 
     /// How long a body or a send may make no progress.

@@ -21,6 +21,7 @@ use super::receiver::Receiver;
 use super::request::{self, Decision, Plan};
 use super::request_body::{self, Progress, RequestBody};
 use super::scratch::Scratch;
+use super::tap;
 use crate::http1::{HeadScanner, RequestError};
 use crate::http2;
 use crate::net::{Buffer, FuturePool, PooledFuture, Stream};
@@ -261,6 +262,9 @@ fn finish(
     if let Some(sink) = context.access_log.borrow_mut().as_mut() {
         let line = super::record::line_context(&replica.snapshot, info, connection, failure);
         sink.record(info, &scratch.fields, &line);
+    }
+    if context.taps.any() {
+        tap::pass(context, connection, scratch, replica);
     }
 }
 

@@ -9,7 +9,8 @@
 //! 7. [`http2_connection`]: the streams of a client's HTTP/2 connection; [`tls_connection`]: which
 //!    server a client asks for; [`grpc_web`]: gRPC-Web in and out; [`tcp`]: a connection that is routed as
 //!    a whole;
-//! 8. [`local_reply`], [`error`], [`reason`]: what the gateway answers itself.
+//! 8. [`local_reply`], [`error`], [`reason`]: what the gateway answers itself;
+//! 9. [`tap`]: requests as they pass, for whoever watches.
 //!
 //! Nothing here may block, lock, allocate per request, or know a manifest.
 
@@ -44,6 +45,7 @@ pub mod response_body;
 pub mod retry;
 pub mod rewrite;
 pub mod scratch;
+pub mod tap;
 pub mod tcp;
 pub mod tls_connection;
 pub mod tunnel;

@@ -113,8 +113,9 @@ pub fn prepare(
     scratch.info.version = if downstream.http2 { Version::Http2 } else { head.version };
     scratch.info.request_bytes = parsed.head_bytes as u64;
     let replica = Rc::clone(&context.replica.borrow());
-    if context.access_log.borrow().is_some() {
+    if context.keeps_fields() {
         scratch.fields.capture(head, None, None);
+        context.taps.capture(head, &mut scratch.tapped_headers);
     } else {
         scratch.fields.clear();
     }
@@ -142,6 +143,7 @@ pub fn begin_record(context: &WorkerContext, scratch: &mut Scratch, started: Ins
     let unix_us = context.clock.unix_microseconds(started);
     scratch.info = crate::stream_info::StreamInfo::new(started, unix_us);
     scratch.tried.clear();
+    scratch.tapped_headers.clear();
     scratch.transport_failure.clear();
     scratch.response_edits.clear();
     scratch.timeout_ms = None;
@@ -309,7 +311,7 @@ fn route(
     let per_try_ms = policy.and_then(|policy| policy.retries.per_try_timeout_ms);
     forwarded.expected_timeout_ms = per_try_ms.or(scratch.timeout_ms);
     let mut written = write_upstream_head(&mut scratch.request, parsed, &head, &forwarded);
-    if context.access_log.borrow().is_some() {
+    if context.keeps_fields() {
         scratch.fields.set_request_id(&format_request_id(request_id));
         let forwarded_for = scratch.request.get(written.forwarded_for).unwrap_or_default();
         scratch.fields.set_forwarded_for(forwarded_for);

@@ -12,12 +12,13 @@
 //! TLS of clients → `tls` (which server, whose certificate), `tls_settings` (what it is made of),
 //! `tls_clients` (whose certificate of theirs is good), `tls_handshakes` (what does not come), `tls_routes`, `tls_http2`, `tls_drain`, `websocket_tls`, `curl`; TLS to upstreams →
 //! `upstream_tls`, `upstream_tls_settings`; the life of the process → `lifecycle`, `reload`, and what a reload
-//! leaves alone → `undisturbed`. No test asserts a time.
+//! leaves alone → `undisturbed`; what operators ask of the admin port → `admin_pages`, `tap`. No test asserts a time.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` says what modules share")]
 
 mod support;
 
+mod admin_pages;
 mod answers;
 mod back_pressure;
 mod bodies;
@@ -53,6 +54,7 @@ mod repeats;
 mod retries;
 mod routing;
 mod sticky;
+mod tap;
 mod tcp;
 mod tcp_duration;
 mod tls;
