@@ -140,7 +140,7 @@ fn filters_choose_and_the_limit_ends() {
 #[test]
 fn what_comes_too_fast_is_counted_not_waited_for() {
     let (gateway, _upstream) = start();
-    let mut tap = Tap::open(gateway.admin, "rate=1&duration=3s");
+    let mut tap = Tap::open(gateway.admin, "rate=1&duration=5s");
     let mut raw = Raw::connect(gateway.address);
     for _ in 0..50 {
         raw.send("GET / HTTP/1.1\r\nHost: hello.com\r\n\r\n");
@@ -154,9 +154,28 @@ fn what_comes_too_fast_is_counted_not_waited_for() {
 }
 
 #[test]
+fn requests_in_http2_are_shown_too() {
+    use crate::support::block_on;
+    use crate::support::http2::{call, connect, request};
+
+    let (gateway, _upstream) = start();
+    let mut tap = Tap::open(gateway.admin, "header=x-user:jason");
+    block_on(async {
+        let client = connect(gateway.address).await;
+        let request = request("GET", "/two").header("x-user", "jason");
+        assert_eq!(call(&client, request, "", None).await.expect("an answer").status, 200);
+    });
+    let shown = tap.request();
+    for (key, value) in [("protocol", "HTTP/2"), ("path", "/two"), ("host", "hello.com")] {
+        assert_eq!(shown[key], value, "{shown}");
+    }
+    assert_eq!(shown["headers"], serde_json::json!([{"name": "x-user", "value": "jason"}]));
+}
+
+#[test]
 fn a_sample_is_a_share() {
     let (gateway, _upstream) = start();
-    let mut tap = Tap::open(gateway.admin, "sample=0&duration=2s");
+    let mut tap = Tap::open(gateway.admin, "sample=0&duration=3s");
     for _ in 0..5 {
         ask(&gateway, "/", "");
     }
@@ -194,7 +213,7 @@ fn taps_are_few_and_end_with_their_clients() {
 fn a_reader_that_stalls_holds_nobody_up() {
     let (gateway, _upstream) = start();
     // It reads nothing more from here on; long paths fill what lies between soon.
-    let mut tap = Tap::open(gateway.admin, "rate=10000&duration=4s");
+    let mut tap = Tap::open(gateway.admin, "rate=10000&duration=10s");
     let path = format!("/{}", "x".repeat(12_000));
     let mut raw = Raw::connect(gateway.address);
     for _ in 0..3000 {
@@ -285,7 +304,7 @@ fn the_command_says_why_there_is_nothing() {
         (["--admin", &gateway.address.to_string(), "--status", "5xx"], "no admin port"),
         (["--admin", "127.0.0.1:1", "--status", "5xx"], "cannot tap the gateway at 127.0.0.1:1"),
     ] {
-        let output = ringress(&[&["tap"], &arguments[..]].concat());
+        let output = ringress(&[&["tap"][..], &arguments[..]].concat());
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains(told), "{told}: {said}");
