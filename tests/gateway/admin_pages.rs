@@ -177,8 +177,9 @@ fn certificates_in_use_are_shown_without_their_keys() {
     let upstream = Upstream::start("hello");
     let authority = Authority::new();
     let pair = authority.issue(&["a.com"]);
+    let root = authority.pem();
     let files =
-        [("tls.crt", &*pair.certificate), ("tls.key", &pair.key), ("ca.crt", &authority.pem())];
+        [("tls.crt", &*pair.certificate), ("tls.key", &*pair.key), ("ca.crt", root.as_str())];
     let manifests = [
         gateway("g", &server("https", "{mode: MUTUAL, credentialName: cert}", "a.com")),
         routes("a", "a.com", "g", "hello"),
