@@ -25,6 +25,11 @@ pub(super) fn guarded(pages: MethodRouter<AdminState>) -> MethodRouter<AdminStat
     pages.layer(from_fn(refuse_other_sites))
 }
 
+/// `pages`, which are refused to other web sites altogether: they could not read them, but hold them open.
+pub(super) fn held(pages: MethodRouter<AdminState>) -> MethodRouter<AdminState> {
+    pages.layer(from_fn(refuse_other_sites_everything))
+}
+
 async fn told_to_post() -> Response {
     let text = "this page changes something: POST to it (curl -X POST …)\n";
     (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")], text).into_response()
@@ -35,6 +40,13 @@ async fn refuse_other_sites(request: Request, next: Next) -> Response {
     match judge(request.headers()) {
         Err(text) if changes => (StatusCode::FORBIDDEN, text).into_response(),
         _ => next.run(request).await,
+    }
+}
+
+async fn refuse_other_sites_everything(request: Request, next: Next) -> Response {
+    match judge(request.headers()) {
+        Err(text) => (StatusCode::FORBIDDEN, text).into_response(),
+        Ok(()) => next.run(request).await,
     }
 }
 

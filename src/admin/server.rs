@@ -17,7 +17,7 @@ use crate::metrics::{HistogramKey, prometheus};
 
 use super::configuration::{clusters, config_dump, listeners};
 use super::ports::{AdminError, AdminListeners, AdminRole};
-use super::same_site::action;
+use super::same_site::{action, held};
 use super::state::{AdminState, Readiness};
 use super::{certs, drain, explain, logging, memory, stats, tap};
 
@@ -119,7 +119,7 @@ fn router(role: AdminRole) -> Router<AdminState> {
             .route("/stats", get(stats::stats))
             .route("/stats/histograms", get(stats_histograms))
             .route("/stats/prometheus", get(stats_prometheus))
-            .route("/tap", get(tap::tap))
+            .route("/tap", held(get(tap::tap)))
             .fallback(not_found),
     }
 }

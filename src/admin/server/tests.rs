@@ -366,6 +366,9 @@ async fn pages_that_act_want_a_post_of_this_site() {
             .send();
         assert_eq!(foreign.await.unwrap().status().as_u16(), 403, "{path}");
     }
+    let foreign =
+        client.get(format!("http://{address}/tap")).header("sec-fetch-site", "cross-site").send();
+    assert_eq!(foreign.await.unwrap().status().as_u16(), 403);
     assert!(!server.state.controls.failed(), "nothing of that had an effect");
     let post = async |path: &str| {
         let sent = client.post(format!("http://{address}{path}")).send().await.unwrap();
