@@ -12,6 +12,7 @@ mod live;
 pub mod options;
 mod sarif;
 mod slo;
+mod tap;
 mod top;
 
 use std::process::ExitCode;
@@ -45,6 +46,8 @@ enum Command {
     Explain(explain::ExplainOptions),
     /// Replay requests through two sets of manifests and say which would be answered differently.
     Diff(diff::DiffOptions),
+    /// Show requests of a running gateway as they pass.
+    Tap(tap::TapOptions),
     /// Show the service level objectives of a running gateway, or make alert rules for Prometheus of them.
     Slo(slo::SloOptions),
     /// Watch the traffic of a running gateway in the terminal: rate, errors, latencies per route.
@@ -72,6 +75,10 @@ pub fn main() -> ExitCode {
         Command::Diff(options) => {
             end_with_the_reader();
             diff::run(&options)
+        }
+        Command::Tap(options) => {
+            end_with_the_reader();
+            tap::run(&options)
         }
         Command::Top(options) => {
             if options.prints_once() {

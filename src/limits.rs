@@ -165,6 +165,32 @@ pub const COMPARED_REQUESTS_MAX: usize = 1_000_000;
 pub const UNREADABLE_LINES_NAMED_MAX: usize = 100;
 /// Admin connections still open this long after shutdown was asked for are dropped.
 pub const ADMIN_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Taps (`/tap`) that may be open.
+pub const TAPS_MAX: usize = 4;
+/// Requests of a tap that may wait for its reader; further ones are dropped and counted.
+pub const TAP_EVENTS_MAX: usize = 1024;
+/// Requests in a second that one worker passes on to a tap, unless it asks for another number.
+pub const TAP_RATE: u32 = 100;
+/// The most that it may ask for.
+pub const TAP_RATE_MAX: u32 = 10_000;
+/// Requests that a tap shows before it ends, unless it asks for another number.
+pub const TAP_LINES: u64 = 10_000;
+/// The most that it may ask for.
+pub const TAP_LINES_MAX: u64 = 10_000_000;
+/// How long a tap stays open, unless it asks for another time.
+pub const TAP_DURATION: Duration = Duration::from_secs(300);
+/// The most that it may ask for.
+pub const TAP_DURATION_MAX: Duration = Duration::from_secs(3600);
+/// Fields of requests that a tap may ask for.
+pub const TAP_HEADERS_MAX: usize = 16;
+/// How often a tap tells what it has seen, while requests match.
+pub const TAP_STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// Orders of the admin port that may wait for the control loop.
+pub const ADMIN_ORDERS_MAX: usize = 8;
+/// Bytes of a compiled `?filter=` of `/stats`.
+pub const STATS_FILTER_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of the directives that `/logging` sets.
+pub const LOG_DIRECTIVES_BYTES_MAX: usize = 4096;
 
 const _: () = assert!(BUFFER_HEADROOM_BYTES < BUFFER_BYTES);
 const _: () = assert!(REQUEST_LINE_BYTES_MAX < HEAD_BYTES_MAX);

@@ -1,9 +1,11 @@
 //! Assembly, in start-up order: process → manifests → sockets → workers → stats → admin → the loop.
 
+mod controls;
+mod process_log;
 mod status;
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, mpsc};
@@ -114,7 +116,7 @@ pub fn run_until_stopped(
     options: &RunOptions,
     ready: impl FnOnce(&Started),
 ) -> Result<(), ServerError> {
-    start_process_log();
+    let process_log = process_log::start(options.log_format);
     let descriptors = raise_descriptor_limit();
     let (driver, refused) = Driver::choose(options.driver.into()).map_err(ServerError::Driver)?;
     if let Some(reason) = refused {
@@ -141,6 +143,8 @@ pub fn run_until_stopped(
     let _entered = runtime.enter();
     let signals =
         Signals::new().map_err(|error| ServerError::System("cannot take signals", error))?;
+    let (controls, orders) = controls::new(process_log, options.drain_timeout);
+    let signals = signals.with_orders(orders);
     let watcher = match options.no_watch {
         true => None,
         false => Some(ManifestWatcher::new(&options.config)?),
@@ -225,6 +229,7 @@ pub fn run_until_stopped(
             envoy_metrics: options.envoy_metrics,
             labels: options.labels.0.clone().into_iter().collect(),
         }),
+        controls: controls::connected(controls, publisher.workers()),
     };
     let page = AdminPage { state: state.clone(), paths: options.config.clone() };
     page.published(Arc::clone(&snapshot), &objects, &diagnostics);
@@ -317,19 +322,6 @@ impl Observer for AdminPage {
     fn draining(&self) {
         self.state.readiness.set(Readiness::Draining);
     }
-}
-
-/// The process log, on standard error; `RUST_LOG` says what of it (default: info).
-fn start_process_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    // Another subscriber is there only when the library is embedded: then that one is right.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .try_init();
 }
 
 /// Raise the soft limit of descriptors to the hard one; returns the limit.

@@ -119,7 +119,7 @@ pub(super) async fn answer<P: Serialize>(
         // The client may have gone.
         let _ = sender.send(LiveView { history: collected.totals.history.view(), keys });
     });
-    let Ok(view) = receiver.await else { return super::stats::stopped() };
+    let Ok(view) = receiver.await else { return super::exposition::stopped() };
     let made = tokio::task::spawn_blocking(move || {
         make(view).map(|page| serde_json::to_string(&page).map_err(|error| error.to_string()))
     });

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use crate::snapshot::{LoadBalancerPolicy, RouteAction, Snapshot};
+use crate::snapshot::{LoadBalancerPolicy, RetryLimit, RouteAction, Snapshot};
 
 /// Everything about the configuration.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -147,6 +147,14 @@ pub struct ClusterReport {
     pub load_balancer: &'static str,
     /// Connect timeout, milliseconds.
     pub connect_timeout_ms: u128,
+    /// Most connections; none: no limit.
+    pub max_connections: Option<u32>,
+    /// Most requests that wait for a connection; none: no limit.
+    pub max_pending_requests: Option<u32>,
+    /// Most requests under way; none: no limit.
+    pub max_requests: Option<u32>,
+    /// Most retries under way; none: no limit, or a share of the requests.
+    pub max_retries: Option<u32>,
     /// Endpoints.
     pub endpoints: Vec<EndpointReport>,
 }
@@ -199,6 +207,13 @@ impl SnapshotReport {
                 LoadBalancerPolicy::Random => "RANDOM",
             },
             connect_timeout_ms: cluster.connect_timeout.as_millis(),
+            max_connections: cluster.limits.as_ref().and_then(|limits| limits.connections_max),
+            max_pending_requests: cluster.limits.as_ref().and_then(|limits| limits.pending_max),
+            max_requests: cluster.limits.as_ref().and_then(|limits| limits.requests_max),
+            max_retries: cluster.limits.as_ref().and_then(|limits| match limits.retries {
+                Some(RetryLimit::Most(most)) => Some(most),
+                Some(RetryLimit::Budget { .. }) | None => None,
+            }),
             endpoints: cluster
                 .endpoints
                 .iter()

@@ -13,9 +13,13 @@ use tokio::task::JoinSet;
 
 use crate::limits::ADMIN_SHUTDOWN_TIMEOUT;
 
+use super::configuration::{clusters, config_dump, listeners};
 use super::ports::{AdminError, AdminListeners, AdminRole};
+use super::same_site::{action, held};
 use super::state::{AdminState, Readiness};
-use super::{dashboard, explain, graph, live, slos, stats};
+use super::{
+    certs, dashboard, drain, explain, exposition, graph, live, logging, memory, slos, stats, tap,
+};
 
 /// Every page of the admin port with what it shows.
 const PAGES: &[(&str, &str)] = &[
@@ -28,19 +32,44 @@ const PAGES: &[(&str, &str)] = &[
     ("/api/live", "rates, errors, latencies of the last `window` seconds (JSON)"),
     ("/api/slos", "objectives with what is left of their error budgets (JSON)"),
     ("/api/slos/rules", "recording and alerting rules for the objectives (Prometheus' YAML)"),
-    ("/clusters", "clusters and their endpoints (JSON)"),
-    ("/config_dump", "generation, sources, objects with their diagnostics, snapshot (JSON)"),
+    ("/certs", "certificates in use and how long they are good (JSON)"),
+    ("/clusters", "clusters and their endpoints (?format=json)"),
+    (
+        "/config_dump",
+        "generation, sources, objects with their diagnostics, snapshot (JSON; ?resource=)",
+    ),
     ("/dashboard/", "a page for browsers: traffic, graph, latencies, objectives, problems"),
     ("/explain", "POST a request, as `GET http://hello.com/`: where it goes and why"),
     ("/healthz/ready", "200 when ready, 503 with the reason when not"),
-    ("/listeners", "bound addresses and the Gateways that asked for them (JSON)"),
+    ("/help", "this list"),
+    ("/listeners", "bound addresses (?format=json: with the Gateways that asked for them)"),
+    ("/logging", "what the process log shows; POST ?level= or ?TARGET=LEVEL changes it"),
+    ("/memory", "what the allocator holds (JSON)"),
     ("/ready", "as /healthz/ready"),
     ("/server_info", "version, state, workers, labels (JSON)"),
+    (
+        "/stats",
+        "all metrics as lines (?filter=REGEX, ?usedonly, ?type=, ?format=json|prometheus|text)",
+    ),
     (
         "/stats/histograms",
         "latency percentiles per route and destination (JSON; ?format=hgrm, hlog)",
     ),
     ("/stats/prometheus", "all metrics (Prometheus text format, or OpenMetrics)"),
+];
+
+/// Pages that act, or go on, with the method that they want.
+const ACTIONS: &[(&str, &str, &str)] = &[
+    ("POST", "/drain_listeners", "accept no more connections (?graceful, ?skip_exit)"),
+    ("POST", "/healthcheck/fail", "say that we are not ready"),
+    ("POST", "/healthcheck/ok", "take it back"),
+    ("POST", "/quitquitquit", "drain and end"),
+    ("POST", "/reset_counters", "not supported: says why"),
+    (
+        "GET",
+        "/tap",
+        "requests as they pass, a JSON object a line, with filters (see `ringress tap`)",
+    ),
 ];
 
 /// Serve until `shutdown` is done, then let open requests finish for
@@ -77,10 +106,10 @@ fn router(role: AdminRole) -> Router<AdminState> {
     let router = Router::new();
     match role {
         AdminRole::Health => router.route("/healthz/ready", get(ready)),
-        AdminRole::Prometheus => router.route("/stats/prometheus", get(stats::prometheus)),
+        AdminRole::Prometheus => router.route("/stats/prometheus", get(exposition::prometheus)),
         AdminRole::Stats => router
             .route("/healthz/ready", get(ready))
-            .route("/stats/prometheus", get(stats::prometheus)),
+            .route("/stats/prometheus", get(exposition::prometheus)),
         AdminRole::Admin => router
             .route("/", get(index))
             .route("/api/curve", get(live::curve))
@@ -88,25 +117,39 @@ fn router(role: AdminRole) -> Router<AdminState> {
             .route("/api/live", get(live::live))
             .route("/api/slos", get(slos::slos))
             .route("/api/slos/rules", get(slos::rules))
+            .route("/certs", get(certs::certs))
             .route("/clusters", get(clusters))
             .route("/config_dump", get(config_dump))
             .route("/dashboard", get(dashboard::to_page))
             .route(dashboard::PATH, get(dashboard::page))
             .route("/dashboard/{name}", get(dashboard::file))
+            .route("/drain_listeners", action(drain::drain_listeners))
             .route("/explain", explain::route())
+            .route("/healthcheck/fail", action(drain::fail))
+            .route("/healthcheck/ok", action(drain::recover))
             .route("/healthz/ready", get(ready))
-            .route("/listeners", get(listeners_page))
+            .route("/help", get(index))
+            .route("/listeners", get(listeners))
+            .route("/logging", logging::route())
+            .route("/memory", get(memory::memory))
+            .route("/quitquitquit", action(drain::quit))
             .route("/ready", get(ready))
+            .route("/reset_counters", action(drain::reset_counters))
             .route("/server_info", get(server_info))
-            .route("/stats/histograms", get(stats::histograms))
-            .route("/stats/prometheus", get(stats::prometheus))
+            .route("/stats", get(stats::stats))
+            .route("/stats/histograms", get(exposition::histograms))
+            .route("/stats/prometheus", get(exposition::prometheus))
+            .route("/tap", held(get(tap::tap)))
             .fallback(not_found),
     }
 }
 
 fn index_text() -> String {
-    let width = PAGES.iter().map(|(path, _)| path.len()).max().unwrap_or(0);
-    PAGES.iter().map(|(path, shows)| format!("{path:width$}  {shows}\n")).collect()
+    let actions = ACTIONS.iter().map(|(method, path, does)| (format!("{method} {path}"), *does));
+    let pages = PAGES.iter().map(|(path, shows)| ((*path).to_owned(), *shows));
+    let all: Vec<(String, &str)> = pages.chain(actions).collect();
+    let width = all.iter().map(|(path, _)| path.len()).max().unwrap_or(0);
+    all.iter().map(|(path, shows)| format!("{path:width$}  {shows}\n")).collect()
 }
 
 /// The list; for browsers, which ask for pages, the way to the dashboard.
@@ -125,6 +168,10 @@ async fn not_found() -> Response {
 
 async fn ready(State(state): State<AdminState>) -> Response {
     match state.readiness.get() {
+        Readiness::Ready if state.controls.failed() => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "failed by an operator: POST /healthcheck/ok takes it back\n",
+        ),
         Readiness::Ready => (StatusCode::OK, "ready\n"),
         Readiness::Starting => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -136,18 +183,6 @@ async fn ready(State(state): State<AdminState>) -> Response {
         ),
     }
     .into_response()
-}
-
-async fn config_dump(State(state): State<AdminState>) -> Response {
-    json(&*state.status.load())
-}
-
-async fn clusters(State(state): State<AdminState>) -> Response {
-    json(&state.status.load().snapshot.clusters)
-}
-
-async fn listeners_page(State(state): State<AdminState>) -> Response {
-    json(&state.status.load().snapshot.listeners)
 }
 
 #[derive(Serialize)]
@@ -170,6 +205,7 @@ async fn server_info(State(state): State<AdminState>) -> Response {
         version: &info.version,
         state: match state.readiness.get() {
             Readiness::Starting => "INITIALIZING",
+            Readiness::Ready if state.controls.failed() => "DRAINING",
             Readiness::Ready => "LIVE",
             Readiness::Draining => "DRAINING",
         },

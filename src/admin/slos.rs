@@ -8,11 +8,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use super::exposition::stopped;
 use super::report::{DiagnosticReport, StatusReport};
 use super::server::json;
 use super::slo_rules;
 use super::state::AdminState;
-use super::stats::stopped;
 use crate::metrics::slo::{BURN_WINDOWS, Measure, Tracked};
 
 #[derive(Serialize)]

@@ -9,6 +9,7 @@ use crate::metrics::StatsHandle;
 use crate::snapshot::Snapshot;
 use crate::upstream::SharedClustersCell;
 
+use super::controls::Controls;
 use super::report::StatusReport;
 
 /// Should new connections come to this gateway?
@@ -110,4 +111,6 @@ pub struct AdminState {
     pub readiness: Arc<ReadinessFlag>,
     /// What never changes.
     pub info: Arc<ServerInfo>,
+    /// What the pages may change.
+    pub controls: Arc<Controls>,
 }

@@ -142,6 +142,10 @@ pub struct RunOptions {
     #[command(flatten)]
     pub tracing: TracingFlags,
 
+    /// Form of the process log, on standard error. `RUST_LOG` says what is in it.
+    #[arg(long, value_enum, default_value_t = ProcessLogFormat::Text)]
+    pub log_format: ProcessLogFormat,
+
     /// Tell clients in `x-ringress-reason` why an answer is the gateway's own (404, 503, redirects, …).
     /// Responses of upstreams never get it.
     #[arg(long)]
@@ -353,6 +357,15 @@ pub enum Http10 {
     Reject,
 }
 
+/// `--log-format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProcessLogFormat {
+    /// A line for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
 fn parse_locality(text: &str) -> Result<Locality, String> {
     let parts: Vec<&str> = text.split('/').collect();
     if parts.len() > 3 || parts.iter().any(|part| part.is_empty() || part.contains('*')) {
@@ -421,7 +434,7 @@ fn parse_proxy_protocol(text: &str) -> Result<ProxyProtocolPorts, String> {
 }
 
 /// `500ms`, `30s`, `5m`, `1h`; a bare number counts seconds.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let number: u64 = number

@@ -132,6 +132,16 @@ impl<O: Observer> Supervisor<O> {
                         let parts = (&mut reloader, &mut names, &mut publisher);
                         reload(parts, &stats, &observer, true).await;
                     }
+                    Asked::StopListening(after) => {
+                        tracing::warn!(
+                            after_ms = after.map(|after| after.as_millis() as u64),
+                            "asked to accept no more connections; only a restart takes it back"
+                        );
+                        for worker in publisher.workers() {
+                            worker.send(Command::StopListening(after));
+                        }
+                        observer.draining();
+                    }
                     Asked::ReopenLog => {
                         if let Some(access_log) = &access_log {
                             access_log.reopen();

@@ -10,6 +10,7 @@ use httpdate::HttpDate;
 use super::downstream::DownstreamTable;
 use super::listener::ChainSlots;
 use super::scratch::Scratch;
+use super::tap::WorkerTaps;
 use crate::access_log::AccessLogSink;
 use crate::ids::WorkerId;
 use crate::metrics::{WorkerCounters, WorkerGauges, WorkerMetrics};
@@ -130,6 +131,8 @@ pub struct WorkerContext {
     pub access_log: RefCell<Option<AccessLogSink>>,
     /// What requests are traced with; none when traces are off.
     pub tracer: RefCell<Option<Tracer>>,
+    /// Who watches requests as they pass.
+    pub taps: WorkerTaps,
     /// Randomness for balancing and request ids (not for secrets).
     pub random: RefCell<fastrand::Rng>,
     /// The time.
@@ -180,6 +183,7 @@ impl WorkerContext {
             metrics: WorkerMetrics::new(id),
             access_log: RefCell::new(access_log),
             tracer: RefCell::new(None),
+            taps: WorkerTaps::default(),
             random: RefCell::new(fastrand::Rng::new()),
             clock: WorkerClock::new(),
             downstreams: DownstreamTable::default(),
@@ -209,6 +213,12 @@ impl WorkerContext {
         if free.len() < FREE_SCRATCHES_MAX && bytes <= SCRATCH_BYTES_MAX {
             free.push(scratch);
         }
+    }
+
+    /// Are the fields of requests kept until they end, for those who show them?
+    #[inline]
+    pub fn keeps_fields(&self, snapshot: &Snapshot) -> bool {
+        self.taps.any() || self.is_logging(snapshot)
     }
 
     /// How long a body or a send may make no progress.

@@ -21,6 +21,7 @@ use super::receiver::Receiver;
 use super::request::{self, Decision, Plan};
 use super::request_body::{self, Progress, RequestBody};
 use super::scratch::Scratch;
+use super::tap;
 use super::trace;
 use crate::http1::{HeadScanner, RequestError};
 use crate::http2;
@@ -264,6 +265,9 @@ fn finish(
         let snapshot = &replica.snapshot;
         let line = super::record::line_context(snapshot, info, connection, failure, response);
         sink.record(&snapshot.settings.telemetry.access_log, info, &scratch.fields, &line);
+    }
+    if context.taps.any() {
+        tap::pass(context, connection, scratch, replica);
     }
     trace::finish(context, connection, scratch, replica);
 }

@@ -10,7 +10,8 @@
 //!    server a client asks for; [`grpc_web`]: gRPC-Web in and out; [`tcp`]: a connection that is routed as
 //!    a whole;
 //! 8. [`local_reply`], [`error`], [`reason`]: what the gateway answers itself;
-//! 9. [`record`], [`trace`]: what is told of a request when it has ended.
+//! 9. [`record`], [`trace`]: what is told of a request when it has ended; [`tap`]: requests as they pass, for
+//!    whoever watches.
 //!
 //! Nothing here may block, lock, allocate per request, or know a manifest.
 
@@ -45,6 +46,7 @@ pub mod response_body;
 pub mod retry;
 pub mod rewrite;
 pub mod scratch;
+pub mod tap;
 pub mod tcp;
 pub mod tls_connection;
 pub mod trace;

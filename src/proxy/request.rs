@@ -123,6 +123,12 @@ pub fn prepare(
         }
         None => scratch.fields.clear(),
     }
+    if context.taps.any() {
+        if !context.is_logging(&replica.snapshot) {
+            scratch.fields.capture(head, None, None);
+        }
+        context.taps.capture(head, &mut scratch.tapped_headers);
+    }
     match route(context, downstream, &parsed, &replica, scratch) {
         Ok(Routed::Forward(cluster)) => Decision::Forward { plan, cluster, replica },
         Ok(Routed::Configured(route)) => Decision::Configured { plan, route, replica },
@@ -147,6 +153,7 @@ pub fn begin_record(context: &WorkerContext, scratch: &mut Scratch, started: Ins
     let unix_us = context.clock.unix_microseconds(started);
     scratch.info = crate::stream_info::StreamInfo::new(started, unix_us);
     scratch.tried.clear();
+    scratch.tapped_headers.clear();
     scratch.transport_failure.clear();
     scratch.response_edits.clear();
     scratch.trace = None;
@@ -330,7 +337,7 @@ fn route(
     if let Some(span) = &mut scratch.span {
         span.request_id = bounded_text(&format_request_id(request_id));
     }
-    if context.is_logging(&replica.snapshot) {
+    if context.keeps_fields(&replica.snapshot) {
         scratch.fields.set_request_id(&format_request_id(request_id));
         let forwarded_for = scratch.request.get(written.forwarded_for).unwrap_or_default();
         scratch.fields.set_forwarded_for(forwarded_for);

@@ -43,6 +43,8 @@ pub struct Scratch {
     pub spare: Vec<u8>,
     /// What the access log shows of the request.
     pub fields: RequestFields,
+    /// Fields of the request that a tap asked for, as lines.
+    pub tapped_headers: Vec<u8>,
     /// What the TLS of the last attempt said when it failed (`%UPSTREAM_TRANSPORT_FAILURE_REASON%`).
     pub transport_failure: String,
     /// The place of the request in a trace; none when traces are off.
@@ -74,6 +76,7 @@ impl Scratch {
             response_edits: ResponseEdits::default(),
             spare: Vec::new(),
             fields: RequestFields::default(),
+            tapped_headers: Vec::new(),
             transport_failure: String::new(),
             trace: None,
             span: None,

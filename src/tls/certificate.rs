@@ -64,6 +64,29 @@ fn name_covers(name: &str, host: &str) -> bool {
     }
 }
 
+/// What a side of TLS uses, for those who look at it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InUse {
+    /// The certificates of its own chains, one chain after the other, leaf first.
+    pub chains: Vec<Certificate>,
+    /// The authorities that it trusts; empty when it trusts those of the system, or asks for none.
+    pub authorities: Vec<Certificate>,
+}
+
+impl InUse {
+    /// What cannot be read is left out.
+    pub(super) fn of<'a>(
+        chains: impl IntoIterator<Item = &'a [u8]>,
+        authorities: Option<&[u8]>,
+    ) -> InUse {
+        let authorities = authorities.and_then(|text| pem::certificates(text).ok());
+        InUse {
+            chains: chains.into_iter().filter_map(|der| read(der).ok()).collect(),
+            authorities: authorities.iter().flatten().filter_map(|der| read(der).ok()).collect(),
+        }
+    }
+}
+
 /// The first certificate of a PEM chain.
 pub fn leaf(text: &[u8]) -> Result<Certificate, TlsError> {
     let chain = pem::certificates(text).map_err(IdentityError::Chain)?;

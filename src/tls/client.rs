@@ -5,7 +5,9 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
+use rustls::sign::CertifiedKey;
 
+use super::certificate::InUse;
 use super::crypto;
 use super::error::TlsError;
 use super::handshake::{self, TlsInfo};
@@ -22,6 +24,10 @@ pub struct ClientTls {
     config: Arc<ClientConfig>,
     server_name: Option<ServerName<'static>>,
     mesh: bool,
+    /// Our own certificate, to be shown.
+    identity: Option<Arc<CertifiedKey>>,
+    /// PEM, to be shown.
+    authorities: Option<Arc<[u8]>>,
 }
 
 impl ClientTls {
@@ -34,16 +40,23 @@ impl ClientTls {
             .map_err(|error| TlsError::BadSettings(error.to_string()))?
             .dangerous()
             .with_custom_certificate_verifier(servers);
-        let config = match &settings.identity {
+        let own = settings.identity.as_ref().map(identity::load).transpose()?.map(Arc::new);
+        let config = match &own {
             None => builder.with_no_client_auth(),
-            Some(own) => {
-                let own = Arc::new(identity::load(own)?);
-                builder
-                    .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(own)))
-            }
+            Some(own) => builder.with_client_cert_resolver(Arc::new(
+                rustls::sign::SingleCertAndKey::from(Arc::clone(own)),
+            )),
         };
         let server_name = settings.server_name.as_deref().map(name).transpose()?;
-        Ok(ClientTls { config: Arc::new(config), server_name, mesh: settings.mesh })
+        let authorities = settings.trust.authorities.as_ref().map(|pem| pem.0.as_slice().into());
+        let (config, mesh) = (Arc::new(config), settings.mesh);
+        Ok(ClientTls { config, server_name, mesh, identity: own, authorities })
+    }
+
+    /// The certificates that it uses. They are read anew.
+    pub fn certificates(&self) -> InUse {
+        let chain = self.identity.iter().flat_map(|own| &own.cert).map(AsRef::as_ref);
+        InUse::of(chain, self.authorities.as_deref())
     }
 
     /// The protocols that ALPN offers, the most wanted first; to sidecars those of Istio's own proxies.

@@ -39,6 +39,13 @@ impl Identities {
     }
 }
 
+impl Identities {
+    /// The certificates of all chains, DER.
+    pub(super) fn certificates(&self) -> impl Iterator<Item = &[u8]> {
+        self.keys.iter().flat_map(|key| &key.cert).map(AsRef::as_ref)
+    }
+}
+
 impl ResolvesServerCert for Identities {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let schemes = hello.signature_schemes();

@@ -6,6 +6,7 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
 
+use super::certificate::InUse;
 use super::client_hello::{self, ClientHello, Parsed};
 use super::crypto;
 use super::error::TlsError;
@@ -33,13 +34,17 @@ pub struct ServerTls {
     config: Arc<ServerConfig>,
     /// The same without ALPN.
     without_alpn: Arc<ServerConfig>,
+    /// Those of `config`, to be shown.
+    identities: Arc<Identities>,
+    /// PEM, to be shown.
+    authorities: Option<Arc<[u8]>>,
 }
 
 impl ServerTls {
     /// Fails when certificates, keys or authorities are not good, or fit nothing.
     pub fn new(settings: &ServerSettings) -> Result<ServerTls, TlsError> {
         let provider = crypto::provider_with(&settings.cipher_suites);
-        let identities = Identities::load(&settings.identities)?;
+        let identities = Arc::new(Identities::load(&settings.identities)?);
         let clients = trust::of_clients(settings.client_certificates, &settings.trust, &provider)?;
         let versions = versions(settings.version_min, settings.version_max)?;
         let builder = ServerConfig::builder_with_provider(provider)
@@ -49,7 +54,7 @@ impl ServerTls {
             Some(clients) => builder.with_client_cert_verifier(clients),
             None => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_cert_resolver(Arc::new(identities));
+        let mut config = builder.with_cert_resolver(Arc::clone(&identities) as Arc<_>);
         config.ticketer =
             Ticketer::new().map_err(|error| TlsError::BadSettings(error.to_string()))?;
         // Tickets carry the sessions: nothing is kept here, and no lock is shared by the cores.
@@ -59,7 +64,13 @@ impl ServerTls {
         if settings.http {
             config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         }
-        Ok(ServerTls { config: Arc::new(config), without_alpn })
+        let authorities = settings.trust.authorities.as_ref().map(|pem| pem.0.as_slice().into());
+        Ok(ServerTls { config: Arc::new(config), without_alpn, identities, authorities })
+    }
+
+    /// The certificates that it uses. They are read anew.
+    pub fn certificates(&self) -> InUse {
+        InUse::of(self.identities.certificates(), self.authorities.as_deref())
     }
 
     /// What a client gets that said this. One that offers only protocols that are not known here is not

@@ -9,6 +9,7 @@ use crate::ids::WorkerId;
 use crate::metrics::{ShardSource, SwapRequest};
 use crate::net::doorbell::{Bell, Doorbell, doorbell};
 use crate::net::runtime::Driver;
+use crate::proxy::tap::TapOrder;
 use crate::snapshot::Snapshot;
 use crate::upstream::SharedClusters;
 
@@ -25,6 +26,11 @@ pub enum Command {
     },
     /// Give back what was counted so far.
     SwapMetrics(SwapRequest),
+    /// Show requests to somebody, or no longer.
+    Tap(TapOrder),
+    /// Accept no more, after this time; what was accepted is served on. None: ask clients to leave, but
+    /// go on accepting.
+    StopListening(Option<Duration>),
     /// Stop accepting, finish what is in flight within this time, then end.
     Drain(Duration),
     /// Panic, to test what a panic does to the process.

@@ -87,6 +87,8 @@ struct Listeners {
     retired: Vec<Rc<ListenerSlot>>,
     /// Slots of chains, those that went away while connections of theirs were open included.
     chains: Vec<Rc<ListenerSlot>>,
+    /// Nothing is accepted any more, whatever is published.
+    stopped: bool,
 }
 
 async fn worker(config: WorkerConfig, mailbox: Mailbox) -> io::Result<usize> {
@@ -114,6 +116,11 @@ async fn worker(config: WorkerConfig, mailbox: Mailbox) -> io::Result<usize> {
             let _ = events.send(event);
         }
         Command::SwapMetrics(request) => request.answer(&context.metrics),
+        Command::Tap(order) => context.taps.obey(order),
+        Command::StopListening(after) => {
+            let (context, listeners) = (Rc::clone(&context), Rc::clone(&listeners));
+            crate::net::spawn(stop_listening(context, listeners, after));
+        }
         Command::Drain(timeout) => {
             let Some(done) = draining.take() else { return };
             let (context, listeners) = (Rc::clone(&context), Rc::clone(&listeners));
@@ -200,6 +207,8 @@ fn publish(
     }
     listeners.accepting = kept;
     let generation = snapshot.generation;
+    // Sockets that are not taken are closed.
+    let sockets = if listeners.stopped { Vec::new() } else { sockets };
     for (address, socket) in sockets {
         let known = retired.iter().position(|slot| slot.address == address);
         let slot = match known {
@@ -222,6 +231,31 @@ fn publish(
     // Makes the room that the look of every second needs.
     look_at_clusters(context, &replica);
     Ok(())
+}
+
+/// Accept no more, after a while in which clients are asked to leave; none: only ask them. What was accepted
+/// is served on, by every configuration to come.
+async fn stop_listening(
+    context: Rc<WorkerContext>,
+    listeners: Rc<RefCell<Listeners>>,
+    after: Option<Duration>,
+) {
+    if after != Some(Duration::ZERO) {
+        context.draining.set(true);
+        context.downstreams.call_all();
+    }
+    let Some(after) = after else { return };
+    crate::net::sleep(after).await;
+    let accepting: Vec<Accepting> = {
+        let mut listeners = listeners.borrow_mut();
+        listeners.stopped = true;
+        let accepting: Vec<Accepting> = listeners.accepting.drain(..).collect();
+        listeners.retired.extend(accepting.iter().map(|accepting| Rc::clone(&accepting.slot)));
+        accepting
+    };
+    for accepting in accepting {
+        accepting.stop().await;
+    }
 }
 
 /// Stop accepting and wait for what is in flight. Returns how many connections had to be cut.

@@ -14,13 +14,14 @@
 //! `upstream_tls`, `upstream_tls_settings`; the life of the process → `lifecycle`, `reload`, and what a reload
 //! leaves alone → `undisturbed`; trace contexts and spans → `traces`; what is counted → `observability`, `exposition`,
 //! and what is asked of it → `dashboards`; what the live pages and `top` show → `live`, the page for browsers →
-//! `dashboard`, objectives → `slo`. No test asserts a time.
+//! `dashboard`, objectives → `slo`; what operators ask of the admin port → `admin_pages`, `tap`. No test asserts a time.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing; `pub` says what modules share")]
 
 mod support;
 
 mod access_log;
+mod admin_pages;
 mod answers;
 mod back_pressure;
 mod bodies;
@@ -61,6 +62,7 @@ mod retries;
 mod routing;
 mod slo;
 mod sticky;
+mod tap;
 mod tcp;
 mod tcp_duration;
 mod telemetry;

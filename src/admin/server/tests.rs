@@ -54,6 +54,7 @@ impl Server {
                 envoy_metrics: false,
                 labels: vec![("istio".to_owned(), "ingressgateway".to_owned())],
             }),
+            controls: Arc::default(),
         };
         let any = Some(0);
         let listeners = AdminConfig {
@@ -183,7 +184,10 @@ async fn each_port_serves_its_pages_only() {
     server.state.readiness.set(Readiness::Ready);
     let (_, _, index) = server.get(AdminRole::Admin, "/").await;
     for (path, shows) in PAGES {
-        assert_eq!(server.get(AdminRole::Admin, path).await.0, 200, "{path}");
+        let (status, _, text) = server.get(AdminRole::Admin, path).await;
+        // No process log is of this server.
+        let expected = if *path == "/logging" { 501 } else { 200 };
+        assert_eq!(status, expected, "{path}: {text}");
         assert!(index.contains(path) && index.contains(shows), "{path}");
     }
     let (status, _, text) = server.get(AdminRole::Admin, "/config-dump").await;
@@ -216,12 +220,12 @@ async fn configuration_pages_show_what_was_published() {
     let destinations = &dump["snapshot"]["routes"][0]["destinations"];
     assert_eq!(destinations[0]["cluster"], "outbound|80||hello");
     assert!(destinations[1]["cluster"].is_null() && destinations[2]["cluster"].is_null());
-    let clusters = server.json("/clusters").await;
+    let clusters = server.json("/config_dump?resource=clusters").await;
     assert_eq!(clusters[0]["load_balancer"], "ROUND_ROBIN");
     assert_eq!(clusters[0]["connect_timeout_ms"], 10_000);
     assert_eq!(clusters[0]["endpoints"][0]["address"], "10.0.0.9:80");
     assert_eq!(clusters[0]["endpoints"][0]["healthy"], false);
-    let listeners = server.json("/listeners").await;
+    let listeners = server.json("/config_dump?resource=listeners").await;
     assert_eq!(listeners[0]["gateways"][0], "default/hello-gateway");
     let info = server.json("/server_info").await;
     assert_eq!((&info["state"], &info["generation"]), (&"INITIALIZING".into(), &7.into()));
@@ -292,4 +296,109 @@ async fn shutdown_does_not_wait_for_a_silent_client() {
     assert_eq!(server.get(AdminRole::Admin, "/").await.0, 200);
     server.stop().await;
     drop(silent);
+}
+
+#[tokio::test]
+async fn clusters_and_listeners_are_shown_in_envoys_words() {
+    let server = Server::start();
+    server.state.status.publish(report());
+    let (status, content_type, text) = server.get(AdminRole::Admin, "/clusters").await;
+    assert_eq!((status, content_type.as_str()), (200, "text/plain; charset=utf-8"));
+    let name = "outbound|80||hello";
+    let expected = format!(
+        "{name}::observability_name::{name}\n\
+         {name}::default_priority::max_connections::4294967295\n\
+         {name}::default_priority::max_pending_requests::4294967295\n\
+         {name}::default_priority::max_requests::4294967295\n\
+         {name}::default_priority::max_retries::4294967295\n\
+         {name}::added_via_api::true\n\
+         {name}::10.0.0.9:80::hostname::hello\n\
+         {name}::10.0.0.9:80::health_flags::/failed_eds_health\n\
+         {name}::10.0.0.9:80::weight::2\n"
+    );
+    assert_eq!(text, expected);
+    let clusters = server.json("/clusters?format=json").await;
+    let expected = serde_json::json!({"cluster_statuses": [{
+        "name": name, "observability_name": name, "added_via_api": true,
+        "load_balancer": "ROUND_ROBIN", "connect_timeout_ms": 10_000,
+        "circuit_breakers": {"thresholds": [{
+            "priority": "DEFAULT", "max_connections": 4_294_967_295u32,
+            "max_pending_requests": 4_294_967_295u32, "max_requests": 4_294_967_295u32,
+            "max_retries": 4_294_967_295u32,
+        }]},
+        "host_statuses": [{
+            "address": {"socket_address": {"address": "10.0.0.9", "port_value": 80}},
+            "weight": 2, "health_status": {"eds_health_status": "UNHEALTHY"},
+        }],
+    }]});
+    assert_eq!(clusters, expected);
+    let (_, _, text) = server.get(AdminRole::Admin, "/listeners").await;
+    assert_eq!(text, "http.80::0.0.0.0:8080\n");
+    let listeners = server.json("/listeners?format=json").await;
+    let expected = serde_json::json!({"listener_statuses": [{
+        "name": "http.80",
+        "local_address": {"socket_address": {"address": "0.0.0.0", "port_value": 8080}},
+        "gateways": ["default/hello-gateway"],
+    }]});
+    assert_eq!(listeners, expected);
+    for (path, told) in [
+        ("/config_dump?mask=a", "mask"),
+        ("/config_dump?resource=secrets", "secrets"),
+        ("/clusters?format=xml", "xml"),
+        ("/listeners?filter=a", "filter"),
+        ("/stats?filter=(", "filter"),
+        ("/stats?format=prometheus&usedonly", "usedonly"),
+        ("/tap?status=9xx", "9xx"),
+    ] {
+        let (status, _, text) = server.get(AdminRole::Admin, path).await;
+        assert!(status == 400 && text.contains(told), "{path}: {status} {text}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn pages_that_act_want_a_post_of_this_site() {
+    let server = Server::start();
+    server.state.readiness.set(Readiness::Ready);
+    let (_, address) = server.addresses.iter().find(|(role, _)| *role == AdminRole::Admin).unwrap();
+    let client = reqwest::Client::new();
+    for (method, path, _) in ACTIONS.iter().filter(|(method, _, _)| *method == "POST") {
+        let (status, _, text) = server.get(AdminRole::Admin, path).await;
+        assert!(status == 405 && text.contains("POST"), "{method} {path}: {status} {text}");
+        let foreign = client
+            .post(format!("http://{address}{path}"))
+            .header("origin", "http://evil.example")
+            .send();
+        assert_eq!(foreign.await.unwrap().status().as_u16(), 403, "{path}");
+    }
+    let foreign =
+        client.get(format!("http://{address}/tap")).header("sec-fetch-site", "cross-site").send();
+    assert_eq!(foreign.await.unwrap().status().as_u16(), 403);
+    assert!(!server.state.controls.failed(), "nothing of that had an effect");
+    let post = async |path: &str| {
+        let sent = client.post(format!("http://{address}{path}")).send().await.unwrap();
+        (sent.status().as_u16(), sent.text().await.unwrap())
+    };
+    assert_eq!(post("/healthcheck/fail").await.0, 200);
+    let (status, _, text) = server.get(AdminRole::Health, "/healthz/ready").await;
+    assert!(status == 503 && text.contains("/healthcheck/ok"), "{text}");
+    assert_eq!(server.json("/server_info").await["state"], "DRAINING");
+    assert_eq!(post("/healthcheck/ok").await.0, 200);
+    assert_eq!(server.get(AdminRole::Health, "/healthz/ready").await.0, 200);
+    let (status, text) = post("/reset_counters").await;
+    assert!(status == 501 && text.contains("not supported"), "{text}");
+    // This server has no control loop.
+    assert_eq!(post("/quitquitquit").await.0, 503);
+    let (status, text) = post("/drain_listeners?inboundonly").await;
+    assert!(status == 400 && text.contains("inboundonly"), "{text}");
+    server.stop().await;
+}
+
+#[test]
+fn every_page_is_described() {
+    let text = include_str!("../../../docs/admin.md");
+    let paths = PAGES.iter().map(|(path, _)| path).chain(ACTIONS.iter().map(|(_, path, _)| path));
+    for path in paths {
+        assert!(text.contains(&format!("`{path}`")), "docs/admin.md does not describe {path}");
+    }
 }
