@@ -126,12 +126,20 @@ fn rendered() -> String {
     totals.absorb(&mut shard);
     let control = ControlStats::default();
     control.reload_succeeded(9, 2);
+    let mut slos = crate::metrics::slo::SloBook::default();
+    slos.set(&[crate::metrics::slo::Objective {
+        name: "hello".to_owned(),
+        subject: crate::metrics::slo::Subject::Host("hello.com".to_owned()),
+        measure: crate::metrics::slo::Measure::Availability,
+        percent: 99.0,
+        window: std::time::Duration::from_secs(3600),
+    }]);
     render(&Collected {
         totals: &totals,
         labels: &table,
         source: &SourceLabels::default(),
         control: &control,
-        slos: &crate::metrics::slo::SloBook::default(),
+        slos: &slos,
         version: "1.2.3",
         workers: 2,
         silent_workers: 1,
