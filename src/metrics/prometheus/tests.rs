@@ -3,6 +3,7 @@ use crate::ids::MetricSlot;
 use crate::ids::WorkerId;
 use crate::metrics::labels::{LabelTable, MetricLabels};
 use crate::metrics::overrides::{FamilyOverride, MetricOverrides, TagOverride};
+use crate::metrics::slo::{Measure, Objective, SloBook, Subject};
 use crate::metrics::stats_thread::Collected;
 use crate::metrics::usage::UsageTable;
 use crate::metrics::{
@@ -149,6 +150,14 @@ fn reading_with(overrides: MetricOverrides) -> Reading {
     totals.absorb(&mut shard);
     let control = ControlStats::default();
     control.reload_succeeded(9, 2);
+    let mut slos = SloBook::default();
+    slos.set(&[Objective {
+        name: "hello".to_owned(),
+        subject: Subject::Host("hello.com".to_owned()),
+        measure: Measure::Availability,
+        percent: 99.0,
+        window: Duration::from_secs(3600),
+    }]);
     let mut usage = UsageTable::default();
     let ring = Some(RingUsage { submissions: 12, completions: 11 });
     let used = WorkerUsage { cpu: Duration::from_millis(1250), ring };
@@ -158,7 +167,7 @@ fn reading_with(overrides: MetricOverrides) -> Reading {
         labels: &table,
         source: &SourceLabels::default(),
         control: &control,
-        slos: &crate::metrics::slo::SloBook::default(),
+        slos: &slos,
         usage: &usage,
         version: "1.2.3",
         workers: 2,
