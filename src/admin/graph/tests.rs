@@ -3,7 +3,7 @@
 use super::*;
 use crate::metrics::HistogramKey;
 use crate::metrics::history::History;
-use crate::snapshot::{Cluster, Destination, Endpoint, Forward, Redirect, Route, RouteNames};
+use crate::snapshot::{Cluster, Destination, Endpoint, Forward, Route, RouteNames};
 use serde_json::Value;
 
 const SERVICE: &str = "hello.default.svc.cluster.local";
@@ -53,7 +53,7 @@ fn snapshot() -> Snapshot {
     Snapshot {
         routes: vec![
             route("main", RouteAction::Forward(canary), 0),
-            route("moved", RouteAction::Redirect(Box::new(Redirect::default())), 4),
+            route("moved", RouteAction::Redirect(Box::default()), 4),
             route("late", RouteAction::Forward(Forward::One(to(2, 1, 1))), 0),
         ],
         clusters: vec![
@@ -143,7 +143,7 @@ fn endpoints_tell_how_they_are_and_not_what_is_not_counted() {
 #[test]
 fn large_graphs_keep_what_has_traffic() {
     let mut snapshot = snapshot();
-    let idle = route("idle", RouteAction::Redirect(Box::new(Redirect::default())), 0);
+    let idle = route("idle", RouteAction::Redirect(Box::default()), 0);
     let idle = (0..GRAPH_ROUTES_MAX).map(|number| {
         let mut route = idle.clone();
         route.names.route = format!("idle-{number}");
