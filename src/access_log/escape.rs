@@ -6,7 +6,7 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 /// Bytes that never stand in a line as they are. Without branches: see [`has_special`].
 #[inline]
 fn is_special(byte: u8) -> bool {
-    (byte < 0x20) | (byte >= 0x7f) | (byte == b'"') | (byte == b'\\')
+    !(0x20..0x7f).contains(&byte) | (byte == b'"') | (byte == b'\\')
 }
 
 /// Nearly all values have none: they are looked at by blocks, without an early exit, which the compiler
@@ -37,7 +37,7 @@ fn has_special_block<const BYTES: usize>(
 
 #[inline]
 fn append_escaped(out: &mut Vec<u8>, mut value: &[u8], is_special: impl Fn(u8) -> bool + Copy) {
-    if !has_special(value, &is_special) {
+    if !has_special(value, is_special) {
         out.extend_from_slice(value);
         return;
     }
