@@ -393,6 +393,7 @@ fn compile_options(options: &RunOptions) -> CompileOptions {
             tls_handshake_timeout: options.tls_handshake_timeout,
             progress_timeout: options.progress_timeout,
             explain_header: options.explain_header,
+            requests_uncounted: options.no_metrics,
             proxy_protocol: options.proxy_protocol.clone().unwrap_or_default(),
             hostname: crate::net::hostname().into(),
             telemetry,

@@ -146,6 +146,10 @@ pub struct RunOptions {
     #[arg(long, value_enum, default_value_t = ProcessLogFormat::Text)]
     pub log_format: ProcessLogFormat,
 
+    /// Count no requests: no Istio metrics, latencies, live pages and objectives. To see what counting costs.
+    #[arg(long)]
+    pub no_metrics: bool,
+
     /// Tell clients in `x-ringress-reason` why an answer is the gateway's own (404, 503, redirects, …).
     /// Responses of upstreams never get it.
     #[arg(long)]

@@ -7,7 +7,7 @@ use super::text::{Writer, label};
 /// A family with its samples: labels, and the value.
 pub(super) type SloFamily = (Metric, Vec<(String, f64)>);
 
-/// The families of all objectives; nothing without any.
+/// The families of all objectives; nothing without any. Those of which nothing can be said yet are left out.
 pub(super) fn families(book: &SloBook) -> Vec<SloFamily> {
     let objectives: Vec<(String, &Tracked)> =
         book.objectives().iter().map(|tracked| (labels(tracked), tracked)).collect();
@@ -25,13 +25,15 @@ pub(super) fn families(book: &SloBook) -> Vec<SloFamily> {
             Some((labels, tracked.burn_rate(seconds)?))
         })
     });
-    vec![
+    let mut families = vec![
         family(names::SLO_OBJECTIVE, |tracked| Some(tracked.objective().share())),
         family(names::SLO_GOOD, |tracked| Some(tracked.sums().good as f64)),
         family(names::SLO_EVENTS, |tracked| Some(tracked.sums().total as f64)),
         family(names::SLO_BUDGET, Tracked::budget_remaining),
         (names::SLO_BURN_RATE, burns.collect()),
-    ]
+    ];
+    families.retain(|(_, samples)| !samples.is_empty());
+    families
 }
 
 /// Write them.

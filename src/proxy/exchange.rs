@@ -258,7 +258,9 @@ fn finish(
     let failure = scratch.transport_failure.as_str();
     let info = &mut scratch.info;
     info.duration_us = ended.saturating_duration_since(info.started).as_micros() as u64;
-    context.metrics.record(info);
+    if !replica.snapshot.settings.requests_uncounted {
+        context.metrics.record(info);
+    }
     context.count(|_, gauges| gauges.requests_active -= 1);
     if let Some(sink) = context.access_log.borrow_mut().as_mut() {
         let response = &scratch.response;

@@ -118,6 +118,8 @@ pub struct Settings {
     pub default_retries: RetryPolicy,
     /// What the Telemetry resources ask for.
     pub telemetry: TelemetryPolicy,
+    /// Count no requests: no Istio metrics, no latencies, nothing on the live pages.
+    pub requests_uncounted: bool,
 }
 
 impl Default for Settings {
@@ -135,6 +137,7 @@ impl Default for Settings {
             proxy_protocol: ProxyProtocolPorts::default(),
             default_retries: RetryPolicy::default(),
             telemetry: TelemetryPolicy::default(),
+            requests_uncounted: false,
         }
     }
 }

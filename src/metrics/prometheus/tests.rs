@@ -1,14 +1,14 @@
 use super::*;
-use crate::ids::MetricSlot;
-use crate::ids::WorkerId;
+use crate::ids::{HistogramSlot, MetricSlot, WorkerId};
+use crate::metrics::history::History;
 use crate::metrics::labels::{LabelTable, MetricLabels};
 use crate::metrics::overrides::{FamilyOverride, MetricOverrides, TagOverride};
 use crate::metrics::slo::{Measure, Objective, SloBook, Subject};
 use crate::metrics::stats_thread::Collected;
 use crate::metrics::usage::UsageTable;
 use crate::metrics::{
-    ClusterGauges, ClusterTable, ControlStats, MetricsShard, ProcessUsage, RingUsage, SourceLabels,
-    TcpSeries, Totals, WorkerUsage, names,
+    ClusterGauges, ClusterTable, ControlStats, HistogramKey, MetricsShard, ProcessUsage, RingUsage,
+    SourceLabels, TcpSeries, Totals, WorkerUsage, names,
 };
 use crate::stream_info::{ResponseFlags, StreamInfo};
 use std::collections::{BTreeMap, BTreeSet};
@@ -158,6 +158,12 @@ fn reading_with(overrides: MetricOverrides) -> Reading {
         percent: 99.0,
         window: Duration::from_secs(3600),
     }]);
+    let mut history = History::default();
+    let open = history.open(HistogramSlot(0));
+    open.add_latency(1_000, 10);
+    open.add_classes(&[0, 0, 9, 0, 0, 1]);
+    let step = history.close(1_795_000_000_000, Duration::from_secs(60));
+    slos.add(&step, &[HistogramKey::unrouted_of("hello.com")]);
     let mut usage = UsageTable::default();
     let ring = Some(RingUsage { submissions: 12, completions: 11 });
     let used = WorkerUsage { cpu: Duration::from_millis(1250), ring };
