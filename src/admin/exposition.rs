@@ -82,7 +82,9 @@ pub(super) async fn histograms(
         let _ = sender.send(histograms);
     });
     let Ok(merged) = receiver.await else { return stopped() };
-    histograms::page(&query, &merged, state.info.started)
+    let started = state.info.started;
+    let page = tokio::task::spawn_blocking(move || histograms::page(&query, &merged, started));
+    page.await.unwrap_or_else(|_| stopped())
 }
 
 pub(super) fn stopped() -> Response {

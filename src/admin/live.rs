@@ -25,6 +25,7 @@ const TICKS_PER_HALF: u32 = 5;
 
 /// What a live page is asked for.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     /// Seconds.
     window: Option<u64>,

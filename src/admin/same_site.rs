@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use axum::Router;
 use axum::extract::Request;
 use axum::handler::Handler;
 use axum::http::{HeaderMap, Method, StatusCode, header};
@@ -12,6 +13,9 @@ use axum::routing::{MethodRouter, post};
 
 use super::state::AdminState;
 use crate::http::authority;
+
+const STRANGE_NAME: &str =
+    "refused: from a browser, open the admin port by its address or as localhost\n";
 
 /// A page that does something when it is POSTed to.
 pub(super) fn action<H: Handler<T, AdminState>, T: 'static>(
@@ -30,6 +34,29 @@ pub(super) fn held(pages: MethodRouter<AdminState>) -> MethodRouter<AdminState> 
     pages.layer(from_fn(refuse_other_sites_everything))
 }
 
+/// `router`, no page of which a browser gets under a name that is not ours: somebody may have made that name
+/// lead here, so that his page could read them. Programs may use any name.
+pub(super) fn read_by_own_pages(router: Router<AdminState>) -> Router<AdminState> {
+    router.layer(from_fn(refuse_strange_names))
+}
+
+async fn refuse_strange_names(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if is_browser(headers) && !is_local_or_address(host) {
+        return (StatusCode::FORBIDDEN, STRANGE_NAME).into_response();
+    }
+    next.run(request).await
+}
+
+/// Every browser says so, also where it leaves out `Origin` and `Sec-Fetch-Site` (pages without TLS).
+fn is_browser(headers: &HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT).map(|agent| agent.as_bytes());
+    agent.is_some_and(|agent| agent.starts_with(b"Mozilla/"))
+        || headers.contains_key(header::ORIGIN)
+        || headers.contains_key("sec-fetch-site")
+}
+
 async fn told_to_post() -> Response {
     let text = "this page changes something: POST to it (curl -X POST …)\n";
     (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")], text).into_response()
@@ -46,8 +73,17 @@ async fn refuse_other_sites(request: Request, next: Next) -> Response {
 async fn refuse_other_sites_everything(request: Request, next: Next) -> Response {
     match judge(request.headers()) {
         Err(text) => (StatusCode::FORBIDDEN, text).into_response(),
+        // A picture of a foreign page says nothing of whose page it is where there is no TLS.
+        Ok(()) if is_browser(request.headers()) && says_nothing(request.headers()) => {
+            let text = "refused: a browser that does not say whose page asks\n";
+            (StatusCode::FORBIDDEN, text).into_response()
+        }
         Ok(()) => next.run(request).await,
     }
+}
+
+fn says_nothing(headers: &HeaderMap) -> bool {
+    !headers.contains_key(header::ORIGIN) && !headers.contains_key("sec-fetch-site")
 }
 
 /// Does this come from a page of ours, or from no browser at all? A browser says in `Origin` or
@@ -64,9 +100,7 @@ fn judge(headers: &HeaderMap) -> Result<(), &'static str> {
     }
     let host = text("host").unwrap_or_default();
     if !is_local_or_address(host) {
-        return Err(
-            "refused: from a browser, open the admin port by its address or as localhost\n",
-        );
+        return Err(STRANGE_NAME);
     }
     let Some(origin) = origin else { return Ok(()) };
     let own = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
@@ -93,6 +127,21 @@ mod tests {
             headers.insert(*name, value.parse().unwrap());
         }
         judge(&headers).is_ok()
+    }
+
+    #[test]
+    fn browsers_are_told_from_programs() {
+        let of = |pairs: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.insert(*name, value.parse().unwrap());
+            }
+            (is_browser(&headers), says_nothing(&headers))
+        };
+        assert_eq!(of(&[("user-agent", "curl/8.5.0")]), (false, true));
+        assert_eq!(of(&[("user-agent", "Mozilla/5.0 (X11)")]), (true, true));
+        assert_eq!(of(&[("sec-fetch-site", "none")]), (true, false));
+        assert_eq!(of(&[("origin", "null")]), (true, false));
     }
 
     #[test]

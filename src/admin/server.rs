@@ -15,7 +15,7 @@ use crate::limits::ADMIN_SHUTDOWN_TIMEOUT;
 
 use super::configuration::{clusters, config_dump, listeners};
 use super::ports::{AdminError, AdminListeners, AdminRole};
-use super::same_site::{action, held};
+use super::same_site::{action, held, read_by_own_pages};
 use super::state::{AdminState, Readiness};
 use super::{
     certs, dashboard, drain, explain, exposition, graph, live, logging, memory, slos, stats, tap,
@@ -110,37 +110,39 @@ fn router(role: AdminRole) -> Router<AdminState> {
         AdminRole::Stats => router
             .route("/healthz/ready", get(ready))
             .route("/stats/prometheus", get(exposition::prometheus)),
-        AdminRole::Admin => router
-            .route("/", get(index))
-            .route("/api/curve", get(live::curve))
-            .route("/api/graph", get(graph::graph))
-            .route("/api/live", get(live::live))
-            .route("/api/slos", get(slos::slos))
-            .route("/api/slos/rules", get(slos::rules))
-            .route("/certs", get(certs::certs))
-            .route("/clusters", get(clusters))
-            .route("/config_dump", get(config_dump))
-            .route("/dashboard", get(dashboard::to_page))
-            .route(dashboard::PATH, get(dashboard::page))
-            .route("/dashboard/{name}", get(dashboard::file))
-            .route("/drain_listeners", action(drain::drain_listeners))
-            .route("/explain", explain::route())
-            .route("/healthcheck/fail", action(drain::fail))
-            .route("/healthcheck/ok", action(drain::recover))
-            .route("/healthz/ready", get(ready))
-            .route("/help", get(index))
-            .route("/listeners", get(listeners))
-            .route("/logging", logging::route())
-            .route("/memory", get(memory::memory))
-            .route("/quitquitquit", action(drain::quit))
-            .route("/ready", get(ready))
-            .route("/reset_counters", action(drain::reset_counters))
-            .route("/server_info", get(server_info))
-            .route("/stats", get(stats::stats))
-            .route("/stats/histograms", get(exposition::histograms))
-            .route("/stats/prometheus", get(exposition::prometheus))
-            .route("/tap", held(get(tap::tap)))
-            .fallback(not_found),
+        AdminRole::Admin => read_by_own_pages(
+            router
+                .route("/", get(index))
+                .route("/api/curve", get(live::curve))
+                .route("/api/graph", get(graph::graph))
+                .route("/api/live", get(live::live))
+                .route("/api/slos", get(slos::slos))
+                .route("/api/slos/rules", get(slos::rules))
+                .route("/certs", get(certs::certs))
+                .route("/clusters", get(clusters))
+                .route("/config_dump", get(config_dump))
+                .route("/dashboard", get(dashboard::to_page))
+                .route(dashboard::PATH, get(dashboard::page))
+                .route("/dashboard/{name}", get(dashboard::file))
+                .route("/drain_listeners", action(drain::drain_listeners))
+                .route("/explain", explain::route())
+                .route("/healthcheck/fail", action(drain::fail))
+                .route("/healthcheck/ok", action(drain::recover))
+                .route("/healthz/ready", get(ready))
+                .route("/help", get(index))
+                .route("/listeners", get(listeners))
+                .route("/logging", logging::route())
+                .route("/memory", get(memory::memory))
+                .route("/quitquitquit", action(drain::quit))
+                .route("/ready", get(ready))
+                .route("/reset_counters", action(drain::reset_counters))
+                .route("/server_info", get(server_info))
+                .route("/stats", get(stats::stats))
+                .route("/stats/histograms", get(exposition::histograms))
+                .route("/stats/prometheus", get(exposition::prometheus))
+                .route("/tap", held(get(tap::tap)))
+                .fallback(not_found),
+        ),
     }
 }
 

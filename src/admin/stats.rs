@@ -95,12 +95,19 @@ pub(super) async fn stats(
     if asked.format == Format::Prometheus {
         return Ok(exposition::page(all, metrics::Format::Prometheus));
     }
-    let lines = String::from_utf8_lossy(&all.flatten().collect::<Vec<u8>>()).into_owned();
-    let stats = of_exposition(&lines, &asked);
-    Ok(match asked.format {
-        Format::Json => json(&StatsPage { stats }),
-        _ => text(stats.iter().map(|stat| format!("{}: {}\n", stat.name, stat.value)).collect()),
-    })
+    // With thousands of destinations this takes a while: readiness is not to wait for it.
+    let page = tokio::task::spawn_blocking(move || {
+        let lines = String::from_utf8_lossy(&all.flatten().collect::<Vec<u8>>()).into_owned();
+        let stats = of_exposition(&lines, &asked);
+        match asked.format {
+            Format::Json => json(&StatsPage { stats }),
+            _ => {
+                let line = |stat: &Stat<'_>| format!("{}: {}\n", stat.name, stat.value);
+                text(stats.iter().map(line).collect())
+            }
+        }
+    });
+    Ok(page.await.unwrap_or_else(|_| exposition::stopped()))
 }
 
 /// The samples that are asked for. Of histograms the buckets are left out: `/stats/prometheus` has them.
