@@ -201,3 +201,24 @@ fn certificates_in_use_are_shown_without_their_keys() {
     let key = pair.key.lines().nth(1).expect("a line of it");
     assert!(!page.to_string().contains(key), "a key is shown");
 }
+
+#[test]
+fn a_browser_gets_no_page_under_a_name_that_leads_here() {
+    let (gateway, _upstream) = start(&[]);
+    let status = |path: &str, host: &str, agent: &str| {
+        let mut raw = Raw::connect(gateway.admin);
+        raw.send(format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\nConnection: close\r\n\r\n"
+        ));
+        raw.response().status
+    };
+    let browser = "Mozilla/5.0 (X11; Linux x86_64) Chrome/156.0";
+    for path in ["/config_dump", "/certs", "/api/live", "/stats", "/dashboard/"] {
+        assert_eq!(status(path, "evil.example:15000", browser), 403, "{path}");
+        assert_eq!(status(path, "evil.example:15000", "curl/8.5.0"), 200, "{path}");
+        assert_eq!(status(path, "127.0.0.1:15000", browser), 200, "{path}");
+        assert_eq!(status(path, "localhost:15000", browser), 200, "{path}");
+    }
+    // A foreign page's picture would hold a tap open.
+    assert_eq!(status("/tap", "127.0.0.1:15000", browser), 403);
+}
