@@ -11,7 +11,8 @@ use axum::response::{IntoResponse, Response};
 use http_body::Frame;
 use tokio::sync::oneshot;
 
-use super::histograms::{self, HistogramQuery};
+use super::histograms::{self, Counted, HistogramQuery};
+use super::live;
 use super::state::AdminState;
 use crate::limits::SCRAPE_TIMEOUT;
 use crate::metrics::{Exposition, Format};
@@ -72,18 +73,27 @@ pub(super) async fn exposition(state: &AdminState, format: Format) -> Option<Exp
     })
 }
 
-/// Exact latencies.
+/// Exact latencies, since the start or of a window.
 pub(super) async fn histograms(
     State(state): State<AdminState>,
     Query(query): Query<HistogramQuery>,
 ) -> Response {
+    if query.window.is_some() || query.until.is_some() {
+        let Some(view) = live::view(&state).await else { return stopped() };
+        let page = tokio::task::spawn_blocking(move || {
+            histograms::page(&query, &Counted::of_window(&view, &query))
+        });
+        return page.await.unwrap_or_else(|_| stopped());
+    }
     let (sender, receiver) = oneshot::channel();
     state.stats.merged_histograms(SCRAPE_TIMEOUT, move |histograms| {
         let _ = sender.send(histograms);
     });
     let Ok(merged) = receiver.await else { return stopped() };
     let started = state.info.started;
-    let page = tokio::task::spawn_blocking(move || histograms::page(&query, &merged, started));
+    let page = tokio::task::spawn_blocking(move || {
+        histograms::page(&query, &Counted::since_start(merged, started))
+    });
     page.await.unwrap_or_else(|_| stopped())
 }
 

@@ -2,7 +2,7 @@
 //! that the tools around HdrHistogram read, `ringress-load compare` among them.
 
 use std::fmt::Write;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -11,6 +11,8 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 use serde::{Deserialize, Serialize};
 
+use super::live::by_slot;
+use super::live_stats::LiveView;
 use super::server::json;
 use crate::metrics::HistogramKey;
 use crate::metrics::shard::{LATENCY_DIGITS, LATENCY_US_MAX, latency_histogram};
@@ -32,6 +34,38 @@ pub(super) struct HistogramQuery {
     /// All that is left added up.
     #[serde(default)]
     merge: bool,
+    /// Only the last so many seconds, as far as the history reaches; without it, since the start.
+    pub(super) window: Option<u64>,
+    /// End of the window, milliseconds since the Unix epoch; now without it.
+    pub(super) until: Option<u64>,
+}
+
+/// Latencies and the time that they are of.
+pub(super) struct Counted {
+    /// By what they are of.
+    pub(super) all: Vec<Keyed>,
+    /// When the counting began.
+    pub(super) since: SystemTime,
+    /// How long it went on.
+    pub(super) length: Duration,
+}
+
+impl Counted {
+    /// All that was counted since the process started.
+    pub(super) fn since_start(all: Vec<Keyed>, started: Instant) -> Counted {
+        let length = started.elapsed();
+        Counted { all, since: SystemTime::now().checked_sub(length).unwrap_or(UNIX_EPOCH), length }
+    }
+
+    /// What a window of the history holds.
+    pub(super) fn of_window(view: &LiveView, query: &HistogramQuery) -> Counted {
+        let length = Duration::from_secs(query.window.unwrap_or(u64::MAX));
+        let window = view.history.window(length, query.until);
+        let (length, from) = (window.covered(), window.from_unix_ms().unwrap_or_default());
+        let slots = view.keys.iter().zip(by_slot(window, view.keys.len()));
+        let all = slots.filter_map(|(key, summary)| Some((key.clone(), summary?.latencies)));
+        Counted { all: all.collect(), since: UNIX_EPOCH + Duration::from_millis(from), length }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -43,7 +77,7 @@ enum HistogramFormat {
     Hlog,
 }
 
-type Keyed = (HistogramKey, Histogram<u64>);
+pub(super) type Keyed = (HistogramKey, Histogram<u64>);
 
 impl HistogramQuery {
     fn fits(&self, key: &HistogramKey) -> bool {
@@ -76,9 +110,9 @@ impl HistogramQuery {
     }
 }
 
-/// The page. `started`: when the counting began.
-pub(super) fn page(query: &HistogramQuery, all: &[Keyed], started: Instant) -> Response {
-    let selected = query.select(all);
+/// The page.
+pub(super) fn page(query: &HistogramQuery, counted: &Counted) -> Response {
+    let selected = query.select(&counted.all);
     let text = match query.format {
         HistogramFormat::Json => {
             return json(&HistogramsPage {
@@ -88,10 +122,8 @@ pub(super) fn page(query: &HistogramQuery, all: &[Keyed], started: Instant) -> R
         }
         HistogramFormat::Hgrm => hgrm(&selected, !query.merge && selected.len() > 1),
         HistogramFormat::Hlog => {
-            let length = started.elapsed();
-            let since = SystemTime::now().checked_sub(length).unwrap_or(UNIX_EPOCH);
-            let since = since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-            match hlog(&selected, query.merge, since, length.as_secs_f64()) {
+            let since = counted.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+            match hlog(&selected, query.merge, since, counted.length.as_secs_f64()) {
                 Ok(text) => text,
                 Err(error) => {
                     let text = format!("cannot write a histogram: {error}\n");
@@ -109,7 +141,7 @@ struct HistogramsPage<'a> {
     histograms: Vec<HistogramReport<'a>>,
 }
 
-/// Latency of one route and destination since the start, microseconds.
+/// Latency of one route and destination, microseconds.
 #[derive(Serialize)]
 struct HistogramReport<'a> {
     route: &'a str,

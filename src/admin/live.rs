@@ -113,14 +113,7 @@ pub(super) async fn answer<P: Serialize>(
     state: &AdminState,
     make: impl FnOnce(LiveView) -> Result<P, String> + Send + 'static,
 ) -> Response {
-    let (sender, receiver) = oneshot::channel();
-    // What there is now: the steps are closed by the clock, not by who asks.
-    state.stats.collect(Duration::ZERO, move |collected| {
-        let keys = collected.labels.histogram_keys().to_vec();
-        // The client may have gone.
-        let _ = sender.send(LiveView { history: collected.totals.history.view(), keys });
-    });
-    let Ok(view) = receiver.await else { return super::exposition::stopped() };
+    let Some(view) = view(state).await else { return super::exposition::stopped() };
     let made = tokio::task::spawn_blocking(move || {
         make(view).map(|page| serde_json::to_string(&page).map_err(|error| error.to_string()))
     });
@@ -130,6 +123,18 @@ pub(super) async fn answer<P: Serialize>(
         Ok(Err(unknown)) => (StatusCode::NOT_FOUND, unknown).into_response(),
         Err(error) => failed(&error.to_string()),
     }
+}
+
+/// A copy of the history; none when the statistics thread has stopped.
+pub(super) async fn view(state: &AdminState) -> Option<LiveView> {
+    let (sender, receiver) = oneshot::channel();
+    // What there is now: the steps are closed by the clock, not by who asks.
+    state.stats.collect(Duration::ZERO, move |collected| {
+        let keys = collected.labels.histogram_keys().to_vec();
+        // The client may have gone.
+        let _ = sender.send(LiveView { history: collected.totals.history.view(), keys });
+    });
+    receiver.await.ok()
 }
 
 fn failed(error: &str) -> Response {

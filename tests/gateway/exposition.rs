@@ -170,6 +170,19 @@ fn latencies_come_in_the_formats_of_hdrhistogram() {
     assert_eq!(status, 200, "{hlog}");
     let rows: Vec<&str> = hlog.lines().filter(|line| line.starts_with("Tag=")).collect();
     assert!(rows.len() == 1 && rows[0].starts_with("Tag=latency,0.000,"), "{hlog}");
+    // The same of a window, once its second is over; before the process started there was nothing.
+    let counts = |page: &serde_json::Value| -> u64 {
+        let shown = page["histograms"].as_array().expect("a list");
+        shown.iter().map(|one| one["count"].as_u64().expect("a number")).sum()
+    };
+    let all = counts(&gateway.json("/stats/histograms"));
+    assert!(all > 0);
+    wait_until("the history holds them", || {
+        counts(&gateway.json("/stats/histograms?window=60")) == all
+    });
+    assert_eq!(counts(&gateway.json("/stats/histograms?window=60&until=1")), 0);
+    let (status, hlog) = gateway.page("/stats/histograms?format=hlog&merge=true&window=60");
+    assert!(status == 200 && hlog.lines().last().is_some_and(|line| line.starts_with("Tag=")));
     let none = gateway.json("/stats/histograms?route=none");
     assert_eq!(none["histograms"], serde_json::json!([]));
     assert_eq!(gateway.page("/stats/histograms?format=xml").0, 400);
